@@ -1,0 +1,1 @@
+"""Turns a volume into an analysis: findings, segments and measured explanations."""

@@ -1,0 +1,1 @@
+"""The explanation methods, one file per family."""

@@ -1,0 +1,1 @@
+"""The model kinds that Pellucid can load, one file each."""

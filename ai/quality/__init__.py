@@ -1,0 +1,1 @@
+"""The measures of an explanation, one file per family."""

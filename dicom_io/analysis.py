@@ -1,0 +1,131 @@
+"""Analysis: what one model said of one image, why, and how well the why was measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_io.codes import Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """Who the model is, as the result objects must say it."""
+
+    name: str
+    version: str
+    #: sha256 (hex) of the weights file.
+    weights_sha256: str
+    description: str = ""
+    manufacturer: str = ""
+    intended_use: str = ""
+    #: A sentence that must stand in every object, such as that the model is a phantom's.
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One coded statement of a model about the whole image."""
+
+    label: str
+    concept: Code
+    #: 0 to 1; calibrated where the model's configuration gives a temperature.
+    probability: float
+    #: The operating point: present at or above it.
+    threshold: float
+
+    @property
+    def present(self) -> bool:
+        """Whether the probability reaches the operating point."""
+        return self.probability >= self.threshold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A structure that a model outlined."""
+
+    label: str
+    concept: Code
+    #: bool [slice, row, column] on the source grid; read-only.
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heatmap:
+    """Relevance on the source grid: positive raises the target; neither normalized nor clipped."""
+
+    #: float32 [channel, slice, row, column]; read-only.
+    relevance: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureValue:
+    """One number about an explanation, and what was asked of it."""
+
+    #: Snake-case name, such as ``comprehensiveness``; coded in ``dicom_io.codes``.
+    name: str
+    value: float
+    #: The limit that the gate held the value against; None for a measure that is only reported.
+    limit: float | None = None
+    #: Whether the limit was met; None for a measure that is only reported.
+    passed: bool | None = None
+    #: UCUM unit; ``"1"`` for a pure number.
+    unit: str = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What an explanation takes, in passes of the model's network."""
+
+    forwards: float
+    backwards: float = 0.0
+    #: Estimated peak of additional memory, in bytes; 0 where not estimated.
+    peak_bytes: int = 0
+
+
+class Verdict(StrEnum):
+    """What the gate decided for one explanation."""
+
+    PASSED = "passed"
+    #: Leaves, but its objects say that a measure failed.
+    LABELLED = "labelled"
+    #: Its heatmap does not leave; the report says so.
+    WITHHELD = "withheld"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a model said what it said: one method's heatmap for one target, measured."""
+
+    #: Label of the finding or segment that is explained.
+    target: str
+    #: Name of the explainer, as routes write it: ``layer_cam``.
+    method: str
+    heatmap: Heatmap
+    measures: tuple[MeasureValue, ...]
+    cost: Cost
+    #: Parameters of the explainer that differ from nothing: name to text, for provenance.
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    layer: str | None = None
+    baseline: str | None = None
+    #: Axiom residual, relative; None where no axiom applies to the method.
+    residual: float | None = None
+    warnings: tuple[str, ...] = ()
+    #: Set by the gate; None before it.
+    verdict: Verdict | None = None
+    #: One line per failed check, in words for a radiologist.
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """All that one model found in one image; masks and heatmaps lie on that image's grid."""
+
+    model: ModelCard
+    #: Name of the ``select`` entry whose image was analyzed.
+    input_name: str
+    findings: tuple[Finding, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    explanations: tuple[Explanation, ...] = ()

@@ -1,0 +1,1 @@
+"""The encoders: one kind of DICOM result object per file."""
