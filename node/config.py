@@ -1,0 +1,220 @@
+"""The configuration as frozen values, and what follows from it: plans and config hashes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from pathlib import Path
+
+from ai.settings import ModelSettings
+from dicom_io.origin import Site
+from dicom_io.select import Selector
+
+#: What a parameter of an explainer may be in TOML.
+Parameter = str | int | float | bool | tuple[str, ...] | tuple[float, ...]
+
+
+class Service(StrEnum):
+    """What a peer may ask of this node, and this node of it."""
+
+    ECHO = "echo"
+    STORE = "store"
+
+
+class OnFail(StrEnum):
+    """What happens to a heatmap whose measures fail."""
+
+    LABEL = "label"
+    WITHHOLD = "withhold"
+
+
+class Mode(StrEnum):
+    """How far a route's results may go."""
+
+    #: Everything is computed and recorded, nothing leaves.
+    SHADOW = "shadow"
+    RESEARCH = "research"
+    CLINICAL = "clinical"
+
+
+class Priority(IntEnum):
+    """Which task goes first: the lower number."""
+
+    STAT = 0
+    URGENT = 1
+    ROUTINE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """Who this node is on the network, and where it works."""
+
+    ae_title: str = "PELLUCID"
+    #: Local address to listen on; empty for every interface.
+    bind: str = ""
+    #: 0 lets the system choose.
+    port: int = 11112
+    #: Folder of store and ledger, absolute.
+    data: Path
+    #: SQLAlchemy URL of the ledger.
+    database: str
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """When the store is too full to receive."""
+
+    #: Free space below which C-STORE is answered with 0xA700.
+    reserve_gb: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestSettings:
+    """What is accepted from senders."""
+
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Another application entity that this node talks to."""
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    allow: tuple[Service, ...] = (Service.ECHO, Service.STORE)
+    profile: str = "generic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainSpec:
+    """One explainer of a step, by the name of its entry point, with its parameters."""
+
+    method: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One model of a route, by name, and what explains it."""
+
+    model: str
+    explain: tuple[ExplainSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """Which heatmaps may leave: limits by name of measure, and what a failure means."""
+
+    on_fail: OnFail = OnFail.LABEL
+    #: Changed limits; the gate's own defaults hold for every other measure.
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete:
+    """When a study counts as whole."""
+
+    quiet_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One rule: which studies, which models and explainers, which objects, to whom."""
+
+    name: str
+    steps: tuple[Step, ...]
+    select: tuple[Selector, ...]
+    #: Called AE titles; empty for any.
+    called: tuple[str, ...] = ()
+    #: Names of sending peers; empty for any.
+    from_peers: tuple[str, ...] = ()
+    #: Expression over the tags of a series; empty for always.
+    when: str = ""
+    enabled: bool = True
+    complete: Complete = Complete()
+    priority: Priority = Priority.ROUTINE
+    gate: GateSettings = GateSettings()
+    #: Names of encoders, in the order of the configuration.
+    results: tuple[str, ...]
+    #: Names of peers, and ``@sender``.
+    send_to: tuple[str, ...] = ()
+    mode: Mode = Mode.RESEARCH
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything an administrator decides."""
+
+    node: NodeSettings
+    site: Site
+    storage: StorageSettings = StorageSettings()
+    ingest: IngestSettings = IngestSettings()
+    peers: Mapping[str, Peer] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    models: Mapping[str, ModelSettings] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One step with all that its model's loader must know."""
+
+    model: ModelSettings
+    explain: tuple[ExplainSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the inference child needs of a route: it never sees the configuration itself."""
+
+    select: tuple[Selector, ...]
+    steps: tuple[PlannedStep, ...]
+    gate: GateSettings
+    #: Names of encoders.
+    results: tuple[str, ...]
+
+
+def load_config(folder: Path) -> Config:
+    """Return the configuration in ``folder``: node.toml, routes.toml, models/*.toml.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake in every file.
+    """
+    raise NotImplementedError(folder)
+
+
+def embedded_config(data: Path, *, port: int = 11112, bind: str = "") -> Config:
+    """Return the configuration of a node without any file: the phantom model, no routes."""
+    raise NotImplementedError(data, port, bind)
+
+
+def plan_of(config: Config, route: Route) -> Plan:
+    """Return what the inference child needs to run ``route``."""
+    return Plan(
+        select=route.select,
+        steps=tuple(
+            PlannedStep(model=config.models[step.model], explain=step.explain)
+            for step in route.steps
+        ),
+        gate=route.gate,
+        results=route.results,
+    )
+
+
+def config_hash(config: Config, route: Route) -> str:
+    """Return the sha256 (hex) over all of the configuration that can change a result."""
+    raise NotImplementedError(config, route)
+
+
+def plan_to_json(plan: Plan) -> str:
+    """Return the plan as one line of JSON, for the pipe to the inference child."""
+    raise NotImplementedError(plan)
+
+
+def plan_from_json(text: str) -> Plan:
+    """Return the plan that ``plan_to_json`` wrote."""
+    raise NotImplementedError(text)
