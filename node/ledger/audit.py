@@ -1,0 +1,29 @@
+"""Who did what with which study, in the transaction of what is told; append-only."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+
+def record(
+    connection: Connection,
+    event: str,
+    *,
+    now: datetime,
+    actor: str,
+    study_instance_uid: str | None = None,
+    detail: Mapping[str, str | int] | None = None,
+) -> None:
+    """Append one event inside the caller's transaction.
+
+    Parameters
+    ----------
+    event
+        What happened: ``task_claimed``, ``task_done``, ``delivered``, ``study_quarantined`` ...
+    actor
+        Who did it: a worker, a destination, a calling AE title with its address, ``operator``.
+    detail
+        UIDs, numbers and states; the patient is found through the study.
+    """
+    raise NotImplementedError

@@ -1,0 +1,140 @@
+"""The life of a task and of a delivery: their values, their states, and the only ways between."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from pathlib import Path
+
+
+class State(StrEnum):
+    """Where a task stands."""
+
+    READY = "ready"
+    RUNNING = "running"
+    DONE = "done"
+    #: The input is not what the model is for; never tried again by itself.
+    REJECTED = "rejected"
+    #: Waits for a person: retries used up, model or configuration missing.
+    PARKED = "parked"
+    #: A mistake of ours; the error keeps what is known.
+    FAILED = "failed"
+    #: Its worker died twice while running it.
+    QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
+
+
+#: Every change a task can make. ``node.ledger.tasks`` has one function that changes a state.
+TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
+    {
+        (State.READY, State.RUNNING),
+        (State.READY, State.CANCELLED),
+        (State.RUNNING, State.READY),
+        (State.RUNNING, State.DONE),
+        (State.RUNNING, State.REJECTED),
+        (State.RUNNING, State.PARKED),
+        (State.RUNNING, State.FAILED),
+        (State.RUNNING, State.QUARANTINED),
+        (State.RUNNING, State.CANCELLED),
+        (State.PARKED, State.READY),
+        (State.FAILED, State.READY),
+        (State.QUARANTINED, State.READY),
+    }
+)
+
+
+class DeliveryState(StrEnum):
+    """Where one object owed to one destination stands."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    #: Retries used up; a person can release it.
+    PARKED = "parked"
+    #: The destination said no for good.
+    REFUSED = "refused"
+
+
+class Priority(IntEnum):
+    """Order of claiming: the smallest first, then the oldest."""
+
+    STAT = 0
+    URGENT = 1
+    ROUTINE = 2
+    OFF_PEAK = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """One arrival of one instance: who sent it to which of our names, from where, and when."""
+
+    called_ae: str
+    calling_ae: str
+    #: IP address of the sender.
+    address: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTask:
+    """What a route wants done with a study: the answer of the planner given to completion."""
+
+    route: str
+    config_hash: str
+    #: A value of ``Priority``; the smaller goes first.
+    priority: int = Priority.ROUTINE
+    #: The study must have been silent for this long before the route takes it as whole.
+    quiet_seconds: float = 30.0
+    #: SOP Instance UIDs that the route reads; empty means all of the study. A late image opens a
+    #: new generation for this route only if it is among them.
+    selected: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One route on one generation of a study, as it stood when it was read from the ledger."""
+
+    id: int
+    study_instance_uid: str
+    generation: int
+    route: str
+    config_hash: str
+    priority: int
+    state: State
+    #: How often it has been claimed since it was last made ready by a person.
+    attempt: int
+    #: Fence: rises with every claim; finish and renew count only with the newest.
+    token: int
+    not_before: datetime
+    #: Why it stands where it stands, for a person; empty if all is well.
+    error: str
+    #: When the study became complete; results carry it as their date, so that a retry repeats it.
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """One encoded object, and one destination that it is owed to."""
+
+    #: Name of the peer; None keeps the object without sending it (``mode = "shadow"``).
+    destination: str | None
+    sop_class_uid: str
+    sop_instance_uid: str
+    #: File in the store.
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One object owed to one destination, as it stood when it was read from the ledger."""
+
+    id: int
+    task_id: int
+    destination: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: Path
+    state: DeliveryState
+    #: Failed tries so far.
+    attempt: int
+    not_before: datetime
+    #: Last C-STORE status, or None if the destination never answered.
+    status: int | None
