@@ -1,0 +1,115 @@
+"""One phantom per seed: a head MR, with or without a lesion whose place is known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ai.phantom.anatomy import GRID_SHAPE, SPACING_MM, grid_affine, make_anatomy, stretched
+from ai.phantom.inserts import DECOYS, Kind, find_site, plant
+from ai.phantom.template import Template, load_template
+from dicom_io.uids import named_uid
+from dicom_io.volume import SourceFrame, Volume
+
+_MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
+#: Planted regions per phantom; in a phantom with a lesion, one of them is it.
+_REGIONS = (1, 4)
+_GAIN = (500.0, 1500.0)
+_GAMMA = (0.8, 1.4)
+_MAX_BIAS = 0.15
+_BIAS_POINTS = (3, 3, 3)
+#: Noise as a fraction of white matter's brightness.
+_NOISE = (0.010, 0.030)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phantom:
+    """A synthetic study with known truth; never a patient."""
+
+    volume: Volume
+    #: bool [slice, row, column] on the volume's grid: the lesion; all False without one; read-only.
+    truth: NDArray[np.bool_]
+    has_lesion: bool
+    #: One sentence: what was planted.
+    description: str
+
+
+def make_phantom(seed: int) -> Phantom:
+    """Return the phantom that always belongs to ``seed``; half of the seeds have a lesion."""
+    rng = np.random.default_rng(seed)
+    return compose(make_anatomy(load_template(), rng), rng, name=f"phantom {seed}")
+
+
+def compose(head: NDArray[np.float32], rng: np.random.Generator, *, name: str) -> Phantom:
+    """Return a phantom of a head: regions planted, then imaged with contrast, bias and noise.
+
+    Parameters
+    ----------
+    head
+        float32 [slice, row, column] of ``GRID_SHAPE``, 0 to 1; is not changed.
+    name
+        The phantom's UIDs are derived from it.
+    """
+    head = head.copy()
+    truth = np.zeros(head.shape, dtype=np.bool_)
+    taken = np.zeros(head.shape, dtype=np.bool_)
+    kinds = _kinds(rng)
+    for kind in kinds:
+        site = find_site(head, taken, rng)
+        plant(head, site, kind, rng)
+        taken[site.box] |= site.weight > 0
+        if kind is Kind.LESION:
+            truth[site.box] |= site.weight >= 0.5
+    truth.setflags(write=False)
+    return Phantom(
+        volume=_volume(_image(head, rng), name),
+        truth=truth,
+        has_lesion=Kind.LESION in kinds,
+        description=f"{name}: planted {', '.join(kinds)}",
+    )
+
+
+def _kinds(rng: np.random.Generator) -> list[Kind]:
+    has_lesion = bool(rng.random() < 0.5)
+    kinds = [DECOYS[int(i)] for i in rng.integers(0, len(DECOYS), rng.integers(*_REGIONS))]
+    if has_lesion:
+        kinds[0] = Kind.LESION
+    return kinds
+
+
+def _image(head: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return the head as a scanner might show it: whole numbers, 0 outside the head."""
+    bias = stretched(
+        rng.uniform(-_MAX_BIAS, _MAX_BIAS, _BIAS_POINTS).astype(np.float32), GRID_SHAPE
+    )
+    noise = rng.standard_normal(head.shape, dtype=np.float32)
+    brain = head > 0
+    gamma, gain = rng.uniform(*_GAMMA), rng.uniform(*_GAIN)
+    image = head ** np.float32(gamma) * (1 + bias)
+    image += np.float32(rng.uniform(*_NOISE)) * noise
+    return np.where(brain, np.clip(np.rint(image * np.float32(gain)), 1, 4095), 0)
+
+
+def _volume(image: NDArray[np.float32], name: str) -> Volume:
+    voxels = image[np.newaxis].astype(np.float32)
+    voxels.setflags(write=False)
+    affine = grid_affine()
+    affine.setflags(write=False)
+    frames = tuple(
+        SourceFrame(
+            sop_instance_uid=named_uid(f"{name} slice {index}"), sop_class_uid=_MR_IMAGE_STORAGE
+        )
+        for index in range(GRID_SHAPE[0])
+    )
+    white = float(np.percentile(image[image > 0], 90))
+    return Volume(
+        voxels=voxels,
+        affine=affine,
+        frames=frames,
+        modality="MR",
+        series_instance_uid=named_uid(f"{name} series"),
+        frame_of_reference_uid=named_uid(f"{name} frame of reference"),
+        pixel_spacing_mm=(SPACING_MM[1], SPACING_MM[2]),
+        window=(white * 0.65, white * 1.1),
+        body_part="HEAD",
+    )
