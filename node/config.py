@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 
 from ai.settings import ModelSettings
 from dicom_io.origin import Site
 from dicom_io.select import Selector
+from node.task import Priority
 
 #: What a parameter of an explainer may be in TOML.
 Parameter = str | int | float | bool | tuple[str, ...] | tuple[float, ...]
@@ -34,14 +35,6 @@ class Mode(StrEnum):
     SHADOW = "shadow"
     RESEARCH = "research"
     CLINICAL = "clinical"
-
-
-class Priority(IntEnum):
-    """Which task goes first: the lower number."""
-
-    STAT = 0
-    URGENT = 1
-    ROUTINE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
