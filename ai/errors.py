@@ -11,3 +11,43 @@ class UnsuitableInputError(ValueError):
 
 class ExplanationError(RuntimeError):
     """An explainer cannot work on this network or with these parameters."""
+
+
+class TrainingModeError(ExplanationError):
+    """The network, or a module inside it, is in training mode."""
+
+
+class InputTensorError(ExplanationError):
+    """The tensor to explain is not a finite float tensor [B, C, *S]."""
+
+
+class UnknownLayerError(ExplanationError):
+    """The network has no layer of the name that was asked for; the message names the nearest."""
+
+
+class UnsuitableLayerError(ExplanationError):
+    """A layer gives no feature map that leads to the target, or the network has no such layer."""
+
+
+class OpaqueNetworkError(ExplanationError):
+    """The method must look inside the network, which is a compiled or scripted graph."""
+
+
+class TargetError(ExplanationError):
+    """A target does not fit the network's output: channel out of range, mask of another grid."""
+
+
+class BaselineError(ExplanationError):
+    """A baseline does not fit the input, or means nothing to this network."""
+
+
+class BudgetError(ExplanationError):
+    """The budget does not reach for the least that the method needs."""
+
+
+class ExplanationCancelledError(ExplanationError):
+    """The caller cancelled before there was anything to return."""
+
+
+class MeasureError(ValueError):
+    """A measure was asked of values that it is not defined for."""
