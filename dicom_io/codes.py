@@ -1,5 +1,8 @@
 """Every coded concept that Pellucid writes, with the context group it is taken from."""
 
+import hashlib
+import re
+import unicodedata
 from dataclasses import dataclass
 
 
@@ -14,3 +17,259 @@ class Code:
 
 #: Coding scheme of our own concepts, identified in every object that uses it (PS3.3 C.12.1).
 PRIVATE_SCHEME = "99PELLUCID"
+PRIVATE_SCHEME_NAME = "Pellucid concepts of explained imaging AI"
+
+#: Longest Code Value (VR SH) and Code Meaning (VR LO), PS3.5 6.2.
+LONGEST_VALUE = 16
+LONGEST_MEANING = 64
+
+# What is explained, and by which family of methods (CID 217 and its neighbors in PS3.16 Annex D).
+VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
+CLASS_ACTIVATION = Code("130402", "DCM", "Class activation")
+GRADIENT_CLASS_ACTIVATION = Code("130403", "DCM", "Gradient-weighted class activation")
+SALIENCY = Code("130404", "DCM", "Saliency")
+INTEGRATED_GRADIENTS = Code("IG", PRIVATE_SCHEME, "Integrated gradients")
+OCCLUSION = Code("OCCLUSION", PRIVATE_SCHEME, "Occlusion")
+
+# Document and its parts (TID 1500, TID 1501, TID 1600).
+IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
+IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
+IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+CONCLUSION = Code("121077", "DCM", "Conclusion")
+COMMENT = Code("121106", "DCM", "Comment")
+ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
+ENGLISH = Code("en-US", "RFC5646", "English (United States)")
+
+# CID 6047 and CID 240: what came out.
+SUCCEEDED_WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without findings")
+SUCCEEDED_WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")
+DETECTION_RESULT = Code("DETECTION-RESULT", PRIVATE_SCHEME, "Result of the analysis")
+PRESENCE = Code("121052", "DCM", "Presence of property")
+PRESENT = Code("52101004", "SCT", "Present")
+ABSENT = Code("272519000", "SCT", "Absent")
+
+# Numbers.
+PROBABILITY = Code("122157", "DCM", "Probability")
+OPERATING_POINT = Code("OPERATING-POINT", PRIVATE_SCHEME, "Operating point of the model")
+VOLUME = Code("118565006", "SCT", "Volume")
+VOXEL_COUNT = Code("VOXEL-COUNT", PRIVATE_SCHEME, "Number of voxels")
+NO_UNITS = Code("1", "UCUM", "no units")
+MILLILITER = Code("ml", "UCUM", "ml")
+
+# Words of the explanation group.
+EXPLANATION_METHOD = Code("EXPLAIN-METHOD", PRIVATE_SCHEME, "Explanation method")
+EXPLANATION_OF = Code("EXPLANATION-OF", PRIVATE_SCHEME, "Evidence for")
+GATE_VERDICT = Code("GATE-VERDICT", PRIVATE_SCHEME, "Verdict on the explanation")
+GATE_PASSED = Code("GATE-PASSED", PRIVATE_SCHEME, "All checks passed")
+GATE_LABELLED = Code("GATE-LABELLED", PRIVATE_SCHEME, "Shown although a check failed")
+GATE_WITHHELD = Code("GATE-WITHHELD", PRIVATE_SCHEME, "Withheld because a check failed")
+GATE_NOT_RUN = Code("GATE-NOT-RUN", PRIVATE_SCHEME, "Not checked")
+GATE_REASON = Code("GATE-REASON", PRIVATE_SCHEME, "Reason of the verdict")
+MEASURE_LIMIT = Code("MEASURE-LIMIT", PRIVATE_SCHEME, "Limit of a measure")
+EXPLANATION_WARNING = Code("EXPLAIN-WARNING", PRIVATE_SCHEME, "Warning of the method")
+MODEL_NOTICE = Code("MODEL-NOTICE", PRIVATE_SCHEME, "Notice of the model's maker")
+INTENDED_USE = Code("INTENDED-USE", PRIVATE_SCHEME, "Intended use of the model")
+USE_RESTRICTION = Code("USE-RESTRICTION", PRIVATE_SCHEME, "Restriction of use")
+RESPONSIBLE_CONTACT = Code("CONTACT", PRIVATE_SCHEME, "Whom to ask")
+
+# References, algorithms and equipment.
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+
+# CID 7150: categories of segments.
+TISSUE = Code("85756007", "SCT", "Tissue")
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+BODY_SUBSTANCE = Code("91720002", "SCT", "Body Substance")
+SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")
+
+#: Of the phantom's planted lesions; deliberately no clinical concept.
+SYNTHETIC_LESION = Code("SYNTHETIC-LESION", PRIVATE_SCHEME, "Synthetic lesion of a QA phantom")
+
+#: Lower limits (fraction of the 99.9th percentile of positive relevance) and their concepts.
+RELEVANCE_BANDS: tuple[tuple[float, Code], ...] = (
+    (0.2, Code("RELEVANCE-20-40", PRIVATE_SCHEME, "Relevance 20 to 40 percent of the peak")),
+    (0.4, Code("RELEVANCE-40-60", PRIVATE_SCHEME, "Relevance 40 to 60 percent of the peak")),
+    (0.6, Code("RELEVANCE-60-80", PRIVATE_SCHEME, "Relevance 60 to 80 percent of the peak")),
+    (0.8, Code("RELEVANCE-80", PRIVATE_SCHEME, "Relevance at least 80 percent of the peak")),
+)
+
+_TISSUES = (
+    Code("389080008", "SCT", "White Matter"),
+    Code("389081007", "SCT", "Gray Matter"),
+    Code("68523003", "SCT", "Cerebral White Matter"),
+    Code("40146001", "SCT", "Cerebral cortex"),
+    Code("33060004", "SCT", "Cerebellar White Matter"),
+    Code("25991003", "SCT", "Cerebellar Cortex"),
+)
+_SUBSTANCES = (Code("65216001", "SCT", "Cerebrospinal Fluid"),)
+_ANATOMY = (
+    Code("12738006", "SCT", "Brain"),
+    Code("66720007", "SCT", "Lateral Ventricle"),
+    Code("53118009", "SCT", "Inferior Horn of Lateral Ventricle"),
+    Code("49841001", "SCT", "Third ventricle"),
+    Code("35918002", "SCT", "Fourth Ventricle"),
+    Code("42695009", "SCT", "Thalamus"),
+    Code("11000004", "SCT", "Caudate Nucleus"),
+    Code("89278009", "SCT", "Putamen"),
+    Code("14738005", "SCT", "Globus Pallidus"),
+    Code("119238007", "SCT", "Brain Stem"),
+    Code("5366008", "SCT", "Hippocampus"),
+    Code("4958002", "SCT", "Amygdala"),
+    Code("427667007", "SCT", "Nucleus Accumbens"),
+    Code("110700", "DCM", "Ventral Diencephalon"),
+    Code("113305005", "SCT", "Cerebellum"),
+    Code("10200004", "SCT", "Liver"),
+    Code("64033007", "SCT", "Kidney"),
+    Code("78961009", "SCT", "Spleen"),
+    Code("15776009", "SCT", "Pancreas"),
+    Code("69695003", "SCT", "Stomach"),
+    Code("28231008", "SCT", "Gallbladder"),
+    Code("32849002", "SCT", "Esophagus"),
+    Code("80891009", "SCT", "Heart"),
+    Code("39607008", "SCT", "Lung"),
+    Code("15825003", "SCT", "Aorta"),
+    Code("41216001", "SCT", "Prostate"),
+    Code("51282000", "SCT", "Vertebra"),
+    Code("113197003", "SCT", "Rib"),
+)
+_ABNORMALITIES = (
+    Code("52988006", "SCT", "Lesion"),
+    Code("27925004", "SCT", "Nodule"),
+    Code("4147007", "SCT", "Mass"),
+    Code("108369006", "SCT", "Neoplasm"),
+    Code("79654002", "SCT", "Edema"),
+    Code("6574001", "SCT", "Necrosis"),
+    Code("50960005", "SCT", "Hemorrhage"),
+    Code("367643001", "SCT", "Cyst"),
+    Code("36118008", "SCT", "Pneumothorax"),
+    Code("60046008", "SCT", "Pleural effusion"),
+    Code("41699000", "SCT", "Effusion"),
+    Code("287272002", "SCT", "Cardiomegaly"),
+    SYNTHETIC_LESION,
+)
+
+#: Other spellings that published models use, normalized as ``_normalized`` does.
+_SYNONYMS = {
+    "wm": "white matter",
+    "gm": "gray matter",
+    "grey matter": "gray matter",
+    "csf": "cerebrospinal fluid",
+    "cortical gray matter": "cerebral cortex",
+    "cerebellum white matter": "cerebellar white matter",
+    "cerebellum cortex": "cerebellar cortex",
+    "inferior lateral ventricle": "inferior horn of lateral ventricle",
+    "inf lat vent": "inferior horn of lateral ventricle",
+    "3rd ventricle": "third ventricle",
+    "4th ventricle": "fourth ventricle",
+    "thalamus proper": "thalamus",
+    "caudate": "caudate nucleus",
+    "pallidum": "globus pallidus",
+    "brainstem": "brain stem",
+    "accumbens": "nucleus accumbens",
+    "accumbens area": "nucleus accumbens",
+    "ventraldc": "ventral diencephalon",
+    "ventral dc": "ventral diencephalon",
+    "tumor": "neoplasm",
+    "tumour": "neoplasm",
+    "oedema": "edema",
+    "haemorrhage": "hemorrhage",
+    "oesophagus": "esophagus",
+    "gall bladder": "gallbladder",
+    "synthetic lesion": "synthetic lesion of a qa phantom",
+}
+
+_MEASURES = {
+    "integrity": "Integrity of the heatmap",
+    "residual": "Axiom residual, relative",
+    "comprehensiveness": "Comprehensiveness above displaced masks",
+    "comprehensiveness_top": "Comprehensiveness of the most relevant tenth",
+    "sufficiency": "Sufficiency of the most relevant tenth",
+    "stability": "Rank correlation under mild noise",
+    "plausibility": "Relevance inside the body or organ",
+    "edge_correlation": "Correlation with edges",
+    "intensity_correlation": "Correlation with intensity",
+    "agreement": "Agreement of two method families",
+    "pointing": "Pointing game",
+    "mass_accuracy": "Relevance mass accuracy",
+    "rank_accuracy": "Relevance rank accuracy",
+    "iou": "Intersection over union",
+}
+
+_METHODS = {
+    "cam": CLASS_ACTIVATION,
+    "eigen_cam": CLASS_ACTIVATION,
+    "grad_cam": GRADIENT_CLASS_ACTIVATION,
+    "grad_cam_pp": GRADIENT_CLASS_ACTIVATION,
+    "hires_cam": GRADIENT_CLASS_ACTIVATION,
+    "layer_cam": GRADIENT_CLASS_ACTIVATION,
+    "xgrad_cam": GRADIENT_CLASS_ACTIVATION,
+    "saliency": SALIENCY,
+    "integrated_gradients": INTEGRATED_GRADIENTS,
+    "occlusion": OCCLUSION,
+}
+
+_UNITS = {"1": NO_UNITS, "ml": MILLILITER, "%": Code("%", "UCUM", "percent")}
+
+
+def code_for_label(text: str) -> Code:
+    """Return the concept that a model's label means, or a private one derived from the text.
+
+    Case, spaces, hyphens and underscores make no difference; a label that is not in the table
+    always gets the same private code, never a guessed SNOMED CT number.
+    """
+    wanted = _normalized(text)
+    wanted = _SYNONYMS.get(wanted, wanted)
+    for code in (*_TISSUES, *_SUBSTANCES, *_ANATOMY, *_ABNORMALITIES):
+        if _normalized(code.meaning) == wanted:
+            return code
+    return private_code(text)
+
+
+def private_code(text: str) -> Code:
+    """Return the concept of our own scheme that ``text`` always gets: value of at most 16."""
+    meaning = " ".join(text.split())[:LONGEST_MEANING].strip() or "Unnamed"
+    # A code value must be readable under every character set: ASCII letters, digits, hyphens.
+    plain = unicodedata.normalize("NFKD", meaning).encode("ascii", "ignore").decode()
+    value = re.sub(r"[^A-Z0-9]+", "-", plain.upper()).strip("-")
+    if len(value) > LONGEST_VALUE or plain != meaning or not value:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:6].upper()
+        value = f"{value[:9].strip('-')}-{digest}".strip("-")
+    return Code(value, PRIVATE_SCHEME, meaning)
+
+
+def measure_code(name: str) -> Code:
+    """Return the concept of a measure by its snake-case name."""
+    meaning = _MEASURES.get(name, name.replace("_", " ").capitalize())
+    return Code(private_code(name).value, PRIVATE_SCHEME, meaning)
+
+
+def method_code(name: str) -> Code:
+    """Return the concept of an explainer's family: CID 217 where it has one, else our own."""
+    return _METHODS.get(name) or private_code(name)
+
+
+def unit_code(ucum: str) -> Code:
+    """Return the unit with this UCUM symbol."""
+    return _UNITS.get(ucum) or Code(ucum, "UCUM", ucum)
+
+
+def segment_category(concept: Code) -> Code:
+    """Return the Segmented Property Category (CID 7150) that a segment's concept belongs to."""
+    if concept in _TISSUES:
+        return TISSUE
+    if concept in _SUBSTANCES:
+        return BODY_SUBSTANCE
+    if concept in _ABNORMALITIES:
+        return MORPHOLOGICALLY_ABNORMAL
+    if concept in _ANATOMY:
+        return ANATOMICAL_STRUCTURE
+    return SPATIAL_CONCEPT
+
+
+def _normalized(text: str) -> str:
+    return " ".join(re.sub(r"[\s_\-]+", " ", text).lower().split())
