@@ -1,6 +1,7 @@
 """Instance, Series and Study: stored SOP Instances, grouped as DICOM groups them."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,3 +43,26 @@ class Study:
     def instances(self) -> tuple[Instance, ...]:
         """All instances of the study, series by series."""
         return tuple(instance for series in self.series for instance in series.instances)
+
+
+def group_studies(instances: Iterable[Instance]) -> tuple[Study, ...]:
+    """Return the studies that the instances belong to, sorted by Study Instance UID.
+
+    The order of the instances does not matter. Two instances of one SOP Instance UID are both
+    kept: which of them is right is not decided here, and reading refuses them.
+    """
+    studies: dict[str, dict[str, list[Instance]]] = defaultdict(lambda: defaultdict(list))
+    for instance in instances:
+        studies[instance.study_instance_uid][instance.series_instance_uid].append(instance)
+    return tuple(
+        Study(
+            study_instance_uid=study_uid,
+            series=tuple(_series(uid, members) for uid, members in sorted(series.items())),
+        )
+        for study_uid, series in sorted(studies.items())
+    )
+
+
+def _series(uid: str, members: list[Instance]) -> Series:
+    ordered = sorted(members, key=lambda member: (member.sop_instance_uid, str(member.path)))
+    return Series(series_instance_uid=uid, instances=tuple(ordered))

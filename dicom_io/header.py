@@ -1,0 +1,164 @@
+"""File to Instance: the identity of a stored object, read without its pixels."""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, MutableSequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.charset import decode_bytes
+from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
+
+from dicom_io.errors import MissingAttributeError, NotDicomError, UnsupportedObjectError
+from dicom_io.study import Instance
+
+#: What pydicom raises on bytes that are no DICOM; it has no common base class.
+PARSE_ERRORS = (
+    InvalidDicomError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError,
+    NotImplementedError, RecursionError, struct.error, zlib.error,
+)  # fmt: skip
+
+_MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+#: A longer text is no criterion of a route: it is left out of the tags, never cut.
+_LONGEST_TEXT = 1024
+_TEXT = frozenset(
+    [
+        "AE",
+        "AS",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "IS",
+        "LO",
+        "LT",
+        "PN",
+        "SH",
+        "ST",
+        "TM",
+        "UC",
+        "UI",
+        "UR",
+        "UT",
+    ]
+)
+_IN_CHARACTER_SET = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
+_ONE_VALUE = frozenset(["LT", "ST", "UR", "UT"])
+_BINARY_NUMBER = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+_IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+
+def read_header(path: Path) -> Instance:
+    """Return the identity of the instance in a file, and the attributes a route may ask for.
+
+    Raises
+    ------
+    NotDicomError
+        If the file has no DICOM preamble and prefix, or cannot be parsed (PS3.10 section 7.1);
+        a bare data set is refused because its transfer syntax would have to be guessed.
+    MissingAttributeError
+        If the transfer syntax or one of the identifying UIDs is absent.
+    UnsupportedObjectError
+        If the file is a DICOMDIR, which indexes instances and is none.
+    """
+    dataset = _parsed(path)
+    meta = dataset.file_meta
+    if meta.get("MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
+        raise UnsupportedObjectError(
+            f"{path.name} is a DICOMDIR (PS3.10 section 8.6), which lists instances; "
+            "give the files that it lists"
+        )
+    syntax = str(meta.get("TransferSyntaxUID", ""))
+    if not syntax:
+        raise MissingAttributeError(
+            f"{path.name} has no Transfer Syntax UID (0002,0010), which PS3.10 section 7.1 requires"
+        )
+    with quiet_parser():
+        tags = _tags(dataset)
+    missing = [keyword for keyword in _IDENTITY if not tags.get(keyword)]
+    if missing:
+        raise MissingAttributeError(
+            f"{path.name} lacks {', '.join(missing)} (PS3.3 C.12.1, C.7.2.1, C.7.3.1): "
+            "it cannot be told apart from other instances"
+        )
+    return Instance(
+        study_instance_uid=tags["StudyInstanceUID"],
+        series_instance_uid=tags["SeriesInstanceUID"],
+        sop_instance_uid=tags["SOPInstanceUID"],
+        sop_class_uid=tags["SOPClassUID"],
+        transfer_syntax_uid=syntax,
+        path=path,
+        patient_id=tags.get("PatientID", ""),
+        tags=tags,
+    )
+
+
+@contextmanager
+def quiet_parser() -> Iterator[None]:
+    """Keep pydicom's warnings from being printed: some of them quote a patient's values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _parsed(path: Path) -> Dataset:
+    try:
+        with quiet_parser():
+            return dcmread(path, stop_before_pixels=True, defer_size=64 * _LONGEST_TEXT)
+    except PARSE_ERRORS as error:
+        raise NotDicomError(
+            f"{path.name} is not a DICOM file (PS3.10 section 7.1): {type(error).__name__}"
+        ) from error
+
+
+def _tags(dataset: Dataset) -> dict[str, str]:
+    encodings = _encodings(dataset.original_character_set)
+    byte_order = "<" if dataset.original_encoding[1] is not False else ">"
+    tags: dict[str, str] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - a data set iterates over converted elements
+        keyword = keyword_for_tag(tag)
+        element: object = dataset.get_item(tag)
+        if not keyword or not isinstance(element, RawDataElement):
+            continue
+        text = _text(element, tag, encodings, byte_order)
+        if text is not None and len(text) <= _LONGEST_TEXT:
+            tags[keyword] = text
+    return tags
+
+
+def _text(
+    element: RawDataElement, tag: BaseTag, encodings: list[str], byte_order: str
+) -> str | None:
+    # Reads the bytes itself: pydicom would convert, validate and warn with the patient's values.
+    value = element.value
+    representation = element.VR if element.VR not in (None, "UN") else dictionary_VR(tag)
+    if value is None or not isinstance(value, bytes) or len(value) > 4 * _LONGEST_TEXT:
+        return "" if value is None and element.length == 0 else None
+    if representation in _BINARY_NUMBER:
+        return _numbers(value, byte_order + _BINARY_NUMBER[representation])
+    if representation not in _TEXT:
+        return None
+    if representation in _IN_CHARACTER_SET:
+        delimiters = set(b"\\^=" if representation == "PN" else b"\\")
+        text = decode_bytes(value, encodings, delimiters)
+    else:
+        text = value.decode("ascii", errors="replace")
+    if representation in _ONE_VALUE:
+        return text.rstrip(" \0")
+    return "\\".join(part.strip(" \0") for part in text.split("\\"))
+
+
+def _numbers(value: bytes, layout: str) -> str | None:
+    size = struct.calcsize(layout)
+    if len(value) % size:
+        return None
+    return "\\".join(f"{number[0]:.10g}" for number in struct.iter_unpack(layout, value))
+
+
+def _encodings(declared: str | MutableSequence[str]) -> list[str]:
+    return [declared] if isinstance(declared, str) else list(declared)
