@@ -1,0 +1,255 @@
+"""SEG BINARY, whatever its segments mean: masks on the grid of the source, frame by frame."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.tag import Tag
+
+from dicom_io.analysis import Analysis
+from dicom_io.codes import ARTIFICIAL_INTELLIGENCE, SEGMENTATION_DERIVATION, Code
+from dicom_io.encode.geometry import decimal, image_orientation, image_position
+from dicom_io.encode.inherit import (
+    Place,
+    code_item,
+    header_of,
+    identify_private_scheme,
+    inherit_image_quality,
+    new_object,
+    other_uid,
+    referenced_series,
+    source_image,
+    writable,
+)
+from dicom_io.errors import EncodingError
+from dicom_io.origin import Origin
+from dicom_io.read import Input
+from dicom_io.volume import Volume
+
+SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.66.4"
+_SEGMENT_IDENTIFICATION = Tag("SegmentIdentificationSequence")
+_SEGMENT_NUMBER = Tag("ReferencedSegmentNumber")
+_PLANE_POSITION = Tag("PlanePositionSequence")
+_IMAGE_POSITION = Tag("ImagePositionPatient")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One segment to be written."""
+
+    label: str
+    description: str
+    category: Code
+    concept: Code
+    #: CIELab, L from 0 to 100, a and b from -128 to 127.
+    lab: tuple[float, float, float]
+    #: bool [slice, row, column] on the grid of the source; at least one voxel.
+    mask: NDArray[np.bool_]
+    #: Name and parameters of what made it, for the algorithm identification.
+    algorithm: str
+    parameters: str = ""
+
+
+def can_hold(source: Input) -> bool:
+    """Whether a SEG can lie on this image without inventing geometry.
+
+    A photograph has neither a place nor a pixel spacing, and a spacing must not be made up.
+    """
+    return source.volume.affine is not None or source.volume.pixel_spacing_mm is not None
+
+
+def encode_layers(
+    layers: Sequence[Layer], place: Place, analysis: Analysis, source: Input, origin: Origin
+) -> Dataset:
+    """Return one SEG BINARY (PS3.3 A.51) of the layers, frames without voxels left out.
+
+    Raises
+    ------
+    EncodingError
+        A mask is not on the grid of its source, or empty.
+    """
+    _require_grid(layers, source.volume)
+    dataset = new_object(place, analysis, source, origin)
+    header = source.headers[0]
+    inherit_image_quality(dataset, header)
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    dataset.ContentLabel = "AI_" + place.role.upper()[:13]
+    dataset.ContentDescription = writable(place.description, dataset)[:64]
+    dataset.ContentCreatorName = ""
+    dataset.SegmentationType = "BINARY"
+    dataset.SegmentsOverlap = "NO" if _disjoint(layers) else "YES"
+    dataset.SegmentSequence = [
+        _segment(layer, number, analysis, dataset) for number, layer in enumerate(layers, 1)
+    ]
+    for item in dataset.SegmentSequence:
+        item.TrackingUID = other_uid(
+            f"{place.role} {place.series} region", analysis, origin, index=item.SegmentNumber
+        )
+    organization = other_uid(f"{place.role} dimensions", analysis, origin, index=place.series)
+    _add_frames(dataset, layers, source, organization)
+    identify_private_scheme(dataset)
+    return dataset
+
+
+def _require_grid(layers: Sequence[Layer], volume: Volume) -> None:
+    for layer in layers:
+        if layer.mask.shape != volume.grid_shape:
+            raise EncodingError(
+                f"segment {layer.label!r} has shape {layer.mask.shape}, its source "
+                f"{volume.series_instance_uid} has {volume.grid_shape}"
+            )
+        if not layer.mask.any():
+            raise EncodingError(f"segment {layer.label!r} has no voxels")
+
+
+def _disjoint(layers: Sequence[Layer]) -> bool:
+    covered = np.zeros(layers[0].mask.shape, bool)
+    for layer in layers:
+        if (covered & layer.mask).any():
+            return False
+        covered |= layer.mask
+    return True
+
+
+def _segment(layer: Layer, number: int, analysis: Analysis, dataset: Dataset) -> Dataset:
+    item = Dataset()
+    item.SegmentNumber = number
+    item.SegmentLabel = writable(layer.label, dataset)[:64]
+    item.SegmentDescription = writable(layer.description, dataset)[:1024]
+    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmName = writable(layer.algorithm, dataset)[:64]
+    item.SegmentationAlgorithmIdentificationSequence = [_algorithm(layer, analysis, dataset)]
+    item.RecommendedDisplayCIELabValue = encoded_lab(layer.lab)
+    item.SegmentedPropertyCategoryCodeSequence = [code_item(layer.category)]
+    item.SegmentedPropertyTypeCodeSequence = [_writable_code(layer.concept, dataset)]
+    item.TrackingID = writable(f"{number} {layer.label}", dataset)[:64]
+    return item
+
+
+def _writable_code(code: Code, dataset: Dataset) -> Dataset:
+    return code_item(Code(code.value, code.scheme, writable(code.meaning, dataset)))
+
+
+def _algorithm(layer: Layer, analysis: Analysis, dataset: Dataset) -> Dataset:
+    item = Dataset()
+    item.AlgorithmFamilyCodeSequence = [code_item(ARTIFICIAL_INTELLIGENCE)]
+    item.AlgorithmName = writable(layer.algorithm, dataset)[:64]
+    item.AlgorithmVersion = writable(analysis.model.version or "unknown", dataset)[:64]
+    item.AlgorithmSource = writable(analysis.model.manufacturer or "unknown", dataset)[:64]
+    if layer.parameters:
+        item.AlgorithmParameters = writable(layer.parameters, dataset)
+    return item
+
+
+def encoded_lab(lab: tuple[float, float, float]) -> list[int]:
+    """Return a CIELab color as DICOM writes it: three 16-bit numbers (PS3.3 C.10.7.1.1)."""
+    lightness, a, b = lab
+    return [
+        round(lightness / 100.0 * 65535.0),
+        round((a + 128.0) / 255.0 * 65535.0),
+        round((b + 128.0) / 255.0 * 65535.0),
+    ]
+
+
+def _add_frames(
+    dataset: Dataset, layers: Sequence[Layer], source: Input, organization_uid: str
+) -> None:
+    volume = source.volume
+    places = list(_filled(layers))
+    slices = sorted({index for _, index in places})
+    _describe_pixels(dataset, volume, len(places))
+    _add_dimensions(dataset, volume, organization_uid)
+    dataset.SharedFunctionalGroupsSequence = [_shared(volume)]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        _frame(number, slices.index(index) + 1, volume, index) for number, index in places
+    ]
+    dataset.ReferencedSeriesSequence = [
+        referenced_series(source, (volume.frames[index] for index in slices))
+    ]
+    if volume.affine is None or volume.frame_of_reference_uid is None:
+        orientation = header_of(volume.frames[0], source).get("PatientOrientation")
+        dataset.PatientOrientation = orientation or None
+    else:
+        dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = ""
+    bits = np.stack([layers[number - 1].mask[index] for number, index in places])
+    dataset.PixelData = packed(bits)
+
+
+def packed(frames: NDArray[np.bool_]) -> bytes:
+    """Return frames as one string of bits, first pixel in the lowest bit (PS3.5 8.1.1, D)."""
+    octets = np.packbits(frames.ravel(), bitorder="little").tobytes()
+    return octets + b"\0" * (len(octets) % 2)
+
+
+def _filled(layers: Sequence[Layer]) -> Iterator[tuple[int, int]]:
+    for number, layer in enumerate(layers, 1):
+        for index in np.flatnonzero(layer.mask.any(axis=(1, 2))):
+            yield number, int(index)
+
+
+def _describe_pixels(dataset: Dataset, volume: Volume, frames: int) -> None:
+    _, dataset.Rows, dataset.Columns = volume.grid_shape
+    dataset.NumberOfFrames = frames
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated = 1
+    dataset.BitsStored = 1
+    dataset.HighBit = 0
+    dataset.PixelRepresentation = 0
+
+
+def _add_dimensions(dataset: Dataset, volume: Volume, organization_uid: str) -> None:
+    organization = Dataset()
+    organization.DimensionOrganizationUID = organization_uid
+    dataset.DimensionOrganizationSequence = [organization]
+    pointers = [(_SEGMENT_NUMBER, _SEGMENT_IDENTIFICATION, "Segment")]
+    if volume.affine is not None:
+        pointers.append((_IMAGE_POSITION, _PLANE_POSITION, "Position"))
+    dataset.DimensionIndexSequence = []
+    for pointer, group, label in pointers:
+        item = Dataset()
+        item.DimensionIndexPointer = pointer
+        item.FunctionalGroupPointer = group
+        item.DimensionOrganizationUID = organization_uid
+        item.DimensionDescriptionLabel = label
+        dataset.DimensionIndexSequence.append(item)
+
+
+def _shared(volume: Volume) -> Dataset:
+    shared = Dataset()
+    measures = Dataset()
+    if volume.affine is not None and volume.spacing_mm is not None:
+        between, row_spacing, column_spacing = volume.spacing_mm
+        measures.SliceThickness = decimal(between)
+        measures.SpacingBetweenSlices = decimal(between)
+        measures.PixelSpacing = [decimal(row_spacing), decimal(column_spacing)]
+        orientation = Dataset()
+        orientation.ImageOrientationPatient = image_orientation(volume.affine)
+        shared.PlaneOrientationSequence = [orientation]
+    elif volume.pixel_spacing_mm is not None:
+        measures.PixelSpacing = [decimal(spacing) for spacing in volume.pixel_spacing_mm]
+    shared.PixelMeasuresSequence = [measures]
+    return shared
+
+
+def _frame(segment: int, position: int, volume: Volume, index: int) -> Dataset:
+    frame = Dataset()
+    content = Dataset()
+    content.DimensionIndexValues = [segment]
+    if volume.affine is not None:
+        content.DimensionIndexValues = [segment, position]
+        plane = Dataset()
+        plane.ImagePositionPatient = image_position(volume.affine, index)
+        frame.PlanePositionSequence = [plane]
+    frame.FrameContentSequence = [content]
+    derivation = Dataset()
+    derivation.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
+    derivation.SourceImageSequence = [source_image(volume.frames[index])]
+    frame.DerivationImageSequence = [derivation]
+    identification = Dataset()
+    identification.ReferencedSegmentNumber = segment
+    frame.SegmentIdentificationSequence = [identification]
+    return frame

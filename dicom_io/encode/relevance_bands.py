@@ -1,0 +1,78 @@
+"""SEG BINARY of relevance bands: a heatmap that every viewer with segmentations can show."""
+
+from pydicom import Dataset
+
+from dicom_io.analysis import Analysis, Explanation, Verdict
+from dicom_io.codes import RELEVANCE_BANDS, SPATIAL_CONCEPT
+from dicom_io.encode.binary_segmentation import SOP_CLASS_UID, Layer, encode_layers
+from dicom_io.encode.inherit import Place
+from dicom_io.encode.roles import BANDS
+from dicom_io.origin import Origin
+from dicom_io.paint import heat_lab, relevance_bands
+from dicom_io.read import Input
+
+
+def encode(
+    analysis: Analysis, source: Input, origin: Origin, produced: tuple[Dataset, ...]
+) -> tuple[Dataset, ...]:
+    """Return one segmentation per explanation that may leave and has positive relevance.
+
+    Only for images with a place in patient space: viewers overlay bands by their geometry.
+    """
+    del produced
+    if source.volume.affine is None or source.volume.frame_of_reference_uid is None:
+        return ()
+    objects = []
+    for index, explanation in enumerate(analysis.explanations):
+        layers = [] if explanation.verdict is Verdict.WITHHELD else _layers(explanation)
+        if layers:
+            place = _place(explanation, index)
+            objects.append(encode_layers(layers, place, analysis, source, origin))
+    return tuple(objects)
+
+
+def _layers(explanation: Explanation) -> list[Layer]:
+    bands = relevance_bands(explanation.heatmap)
+    upper = [limit for limit, _ in RELEVANCE_BANDS[1:]] + [1.0]
+    parameters = "; ".join(
+        f"{key}={value}" for key, value in sorted(explanation.parameters.items())
+    )
+    layers = []
+    for number, (lower, concept) in enumerate(RELEVANCE_BANDS, 1):
+        mask = bands == number
+        if not mask.any():
+            continue
+        layers.append(
+            Layer(
+                label=_band_label(lower, explanation),
+                description=(
+                    f"{concept.meaning} (99.9th percentile of the positive relevance of the whole "
+                    f"volume); evidence for {explanation.target} by {explanation.method}; "
+                    "not the outline of a finding"
+                ),
+                category=SPATIAL_CONCEPT,
+                concept=concept,
+                lab=heat_lab((lower + upper[number - 1]) / 2),
+                mask=mask,
+                algorithm=explanation.method,
+                parameters=parameters,
+            )
+        )
+    return layers
+
+
+def _band_label(lower: float, explanation: Explanation) -> str:
+    limits = ">= 80 %" if lower >= 0.8 else f"{lower * 100:.0f}-{lower * 100 + 20:.0f} %"
+    return f"{limits} evidence for {explanation.target}"
+
+
+def _place(explanation: Explanation, index: int) -> Place:
+    grade = " CHECK FAILED" if explanation.verdict is Verdict.LABELLED else ""
+    return Place(
+        role=BANDS,
+        series=index,
+        series_number=9200 + index,
+        modality="SEG",
+        sop_class_uid=SOP_CLASS_UID,
+        description=f"evidence {explanation.target}, {explanation.method}{grade}",
+    )

@@ -1,0 +1,197 @@
+"""Heatmap over image: values in, colors out. Normalizing for display happens here only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dicom_io.analysis import Heatmap
+from dicom_io.codes import RELEVANCE_BANDS
+
+#: The peak that colors and bands are fractions of, in percent of the positive relevance.
+PEAK_PERCENTILE = 99.9
+#: Below this fraction of the peak nothing is painted: haze would only hide anatomy.
+FAINTEST = 0.1
+#: The fraction whose outline is drawn.
+OUTLINE = 0.5
+
+_STEPS = 256
+_OPACITY = 0.62
+_OUTLINE_RGB = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """Relevance as it is shown: fractions of the peak of the whole volume."""
+
+    #: uint8 [slice, row, column]: 255 is the peak or more, 0 is no positive relevance.
+    levels: NDArray[np.uint8]
+    #: The relevance that 255 stands for; 0 where no relevance is positive.
+    peak: float
+    #: Smallest and largest relevance of the whole volume, before anything was cut.
+    lowest: float
+    highest: float
+
+
+def displayed(heatmap: Heatmap) -> Display:
+    """Return a heatmap as fractions of its peak, channels summed.
+
+    The peak is the 99.9th percentile of the positive relevance of the whole volume, never of a
+    slice, so that a color means the same on every slice; negative relevance is not painted.
+    """
+    relevance = heatmap.relevance.sum(axis=0, dtype=np.float32)
+    peak = relevance_peak(relevance)
+    scaled = np.zeros_like(relevance)
+    if peak > 0:
+        np.clip(relevance * np.float32(255.0 / peak), 0.0, 255.0, out=scaled)
+    return Display(
+        levels=scaled.astype(np.uint8),
+        peak=peak,
+        lowest=float(relevance.min()),
+        highest=float(relevance.max()),
+    )
+
+
+def relevance_peak(relevance: NDArray[np.float32]) -> float:
+    """Return the 99.9th percentile of the positive values; 0 if there are none."""
+    positive = relevance[relevance > 0]
+    if positive.size == 0:
+        return 0.0
+    return float(np.percentile(positive, PEAK_PERCENTILE, overwrite_input=True))
+
+
+def relevance_bands(heatmap: Heatmap) -> NDArray[np.uint8]:
+    """Return, per voxel, the number of the relevance band (1 to 4) that it lies in, or 0."""
+    relevance = heatmap.relevance.sum(axis=0, dtype=np.float32)
+    peak = relevance_peak(relevance)
+    if peak <= 0:
+        return np.zeros(relevance.shape, np.uint8)
+    bands = np.zeros(relevance.shape, np.uint8)
+    for lower, _ in RELEVANCE_BANDS:
+        bands += relevance >= np.float32(lower * peak)
+    return bands
+
+
+def window_of(
+    voxels: NDArray[np.float32], window: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Return (lowest, highest) value to show: of the image's own window, else of its values."""
+    if window is not None and window[1] > 0:
+        center, width = window
+        return center - width / 2, center + width / 2
+    lowest, highest = np.percentile(voxels, (1.0, 99.5))
+    return float(lowest), float(max(highest, lowest + 1e-6))
+
+
+def gray(plane: NDArray[np.float32], limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return a plane [row, column] as gray values between black (lowest) and white (highest)."""
+    lowest, highest = limits
+    scaled = (plane - np.float32(lowest)) * np.float32(255.0 / (highest - lowest))
+    return np.clip(scaled, 0.0, 255.0).astype(np.uint8)
+
+
+def enlarged(plane: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Return a plane [row, column(, 3)] on a grid finer by ``factor``, linearly interpolated.
+
+    The outer edges stay where they are: the new first pixel lies in the corner of the old one.
+    """
+    if factor == 1:
+        return plane
+    rows, columns = plane.shape[:2]
+    image = Image.fromarray(plane).resize(
+        (columns * factor, rows * factor), Image.Resampling.BILINEAR
+    )
+    return np.asarray(image, np.uint8)
+
+
+def heated(background: NDArray[np.uint8], levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return RGB [row, column, 3]: ``background`` (gray or RGB) with the relevance over it."""
+    canvas = background if background.ndim == 3 else np.repeat(background[..., None], 3, axis=2)
+    canvas = canvas.copy()
+    rows, columns = np.nonzero(levels >= round(FAINTEST * 255))
+    if rows.size:
+        level = levels[rows, columns]
+        under = canvas[rows, columns].astype(np.float32)
+        alpha = _alpha()[level][:, None]
+        color = color_map()[level].astype(np.float32)
+        canvas[rows, columns] = (under * (1 - alpha) + color * alpha + 0.5).astype(np.uint8)
+        draw_outline(canvas, levels >= round(OUTLINE * 255), _OUTLINE_RGB)
+    return canvas
+
+
+def draw_outline(
+    canvas: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, int, int]
+) -> None:
+    """Draw the inner border of ``mask`` onto ``canvas`` (RGB), one pixel wide."""
+    if not mask.any():
+        return
+    inside = np.zeros_like(mask)
+    inside[1:-1, 1:-1] = (
+        mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    )
+    canvas[mask & ~inside] = color
+
+
+def color_map() -> NDArray[np.uint8]:
+    """Return the colors of relevance, uint8 [256, 3]: lightness rises evenly from 0 to the peak.
+
+    A path through CIELCh of constant steps in lightness, from violet over red and orange to
+    light yellow: equal differences of relevance look equally different, also in grayscale.
+    """
+    return _lch_to_rgb(*_heat_path(np.linspace(0.0, 1.0, _STEPS)))
+
+
+def heat_lab(fraction: float) -> tuple[float, float, float]:
+    """Return the CIELab color (L 0 to 100) that the color map has at a fraction of the peak."""
+    lightness, chroma, hue = (float(v[0]) for v in _heat_path(np.array([fraction])))
+    return lightness, chroma * float(np.cos(hue)), chroma * float(np.sin(hue))
+
+
+def segment_lab(number: int) -> tuple[float, float, float]:
+    """Return a CIELab color for the segment of this number (from 1): cool hues first."""
+    hue = np.deg2rad((195.0 + (number - 1) * 137.508) % 360.0)
+    return 72.0, 45.0 * float(np.cos(hue)), 45.0 * float(np.sin(hue))
+
+
+def lab_to_rgb(lab: tuple[float, float, float]) -> tuple[int, int, int]:
+    """Return the sRGB color of a CIELab color (white point D65)."""
+    lightness, a, b = (np.array([value]) for value in lab)
+    red, green, blue = _lch_to_rgb(lightness, np.hypot(a, b), np.arctan2(b, a))[0]
+    return int(red), int(green), int(blue)
+
+
+def _alpha() -> NDArray[np.float32]:
+    ramp = np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)
+    return np.where(ramp >= FAINTEST, 0.18 + (_OPACITY - 0.18) * ramp, 0.0).astype(np.float32)
+
+
+def _heat_path(
+    t: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    lightness = 28.0 + 64.0 * t
+    hue = np.deg2rad(np.interp(t, [0, 0.35, 0.65, 1], [310.0, 377.0, 420.0, 460.0]))
+    chroma = np.interp(t, [0, 0.35, 0.65, 1], [58.0, 72.0, 76.0, 62.0])
+    return lightness, chroma, hue
+
+
+def _lch_to_rgb(
+    lightness: NDArray[np.float64], chroma: NDArray[np.float64], hue: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Convert CIELCh to sRGB (IEC 61966-2-1), clipping what the screen cannot show."""
+    fy = (lightness + 16.0) / 116.0
+    fx = fy + chroma * np.cos(hue) / 500.0
+    fz = fy - chroma * np.sin(hue) / 200.0
+    f = np.stack([fx, fy, fz], axis=-1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * (0.95047, 1.0, 1.08883)
+    to_linear = np.array(
+        [
+            [3.2404542, -1.5371385, -0.4985314],
+            [-0.9692660, 1.8760108, 0.0415560],
+            [0.0556434, -0.2040259, 1.0572252],
+        ]
+    )
+    linear = np.clip(xyz @ to_linear.T, 0.0, 1.0)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    colors: NDArray[np.uint8] = np.round(encoded * 255.0).astype(np.uint8)
+    return colors
