@@ -20,8 +20,8 @@ def intensity_map(image: NDArray[np.floating]) -> NDArray[np.float32]:
         [*S], in whatever unit.
     """
     bright = np.asarray(image, dtype=np.float64)
-    bright = bright - bright.min()
-    return bright.astype(np.float32)
+    above: NDArray[np.float64] = bright - bright.min()
+    return above.astype(np.float32)
 
 
 def darkness_map(image: NDArray[np.floating]) -> NDArray[np.float32]:
