@@ -1,17 +1,24 @@
-"""The configuration as frozen values, and what follows from it: plans and config hashes."""
+"""The configuration as frozen values, and the plan that follows from it for one route."""
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from ai.settings import ModelSettings
 from dicom_io.origin import Site
 from dicom_io.select import Selector
+from dicom_io.uids import named_uid
+from node.plugins import ENCODERS, EXPLAINERS, MODELS, provider
 from node.task import Priority
 
 #: What a parameter of an explainer may be in TOML.
-Parameter = str | int | float | bool | tuple[str, ...] | tuple[float, ...]
+Parameter = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
 
 
 class Service(StrEnum):
@@ -169,20 +176,27 @@ class Plan:
     results: tuple[str, ...]
 
 
-def load_config(folder: Path) -> Config:
-    """Return the configuration in ``folder``: node.toml, routes.toml, models/*.toml.
-
-    Raises
-    ------
-    ConfigError
-        With every mistake in every file.
-    """
-    raise NotImplementedError(folder)
-
-
 def embedded_config(data: Path, *, port: int = 11112, bind: str = "") -> Config:
-    """Return the configuration of a node without any file: the phantom model, no routes."""
-    raise NotImplementedError(data, port, bind)
+    """Return the configuration of a node without any file: the phantom's model, no routes."""
+    node = NodeSettings(
+        bind=bind, port=port, data=data, database=f"sqlite:///{data / 'ledger.sqlite'}"
+    )
+    return Config(node=node, site=site_of(node), models=built_in_models())
+
+
+def built_in_models() -> dict[str, ModelSettings]:
+    """Return the models that need no file, by name."""
+    return {"phantom": ModelSettings(name="phantom", kind="phantom")}
+
+
+def site_of(node: NodeSettings, *, institution: str = "", serial_number: str = "") -> Site:
+    """Return the installation; its Device UID follows from AE title and serial number."""
+    return Site(
+        institution=institution,
+        device_serial_number=serial_number,
+        device_uid=named_uid("\x1f".join(("device", node.ae_title, serial_number))),
+        ae_title=node.ae_title,
+    )
 
 
 def plan_of(config: Config, route: Route) -> Plan:
@@ -198,16 +212,43 @@ def plan_of(config: Config, route: Route) -> Plan:
     )
 
 
-def config_hash(config: Config, route: Route) -> str:
-    """Return the sha256 (hex) over all of the configuration that can change a result."""
-    raise NotImplementedError(config, route)
-
-
 def plan_to_json(plan: Plan) -> str:
     """Return the plan as one line of JSON, for the pipe to the inference child."""
-    raise NotImplementedError(plan)
+    return json.dumps(asdict(plan), default=str)
 
 
 def plan_from_json(text: str) -> Plan:
     """Return the plan that ``plan_to_json`` wrote."""
-    raise NotImplementedError(text)
+    return TypeAdapter(Plan).validate_json(text)
+
+
+def config_hash(config: Config, route: Route) -> str:
+    """Return the sha256 (hex) over all of the configuration that can change a result.
+
+    That is what the plan holds (files of a model by their hashes, not by their place), what is
+    written into objects (site, mode, contact), and the versions of the packages that provide
+    the plug-ins. Comments, peers, times and routing conditions are not in it.
+    """
+    plan = asdict(plan_of(config, route))
+    for step in plan["steps"]:
+        del step["model"]["bundle"]
+    content = {
+        "plan": plan,
+        "mode": route.mode,
+        "contact": route.contact,
+        "site": asdict(config.site),
+        "providers": sorted(_providers(config, route)),
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _providers(config: Config, route: Route) -> set[str]:
+    """Return the packages, with versions, whose code makes the route's results."""
+    plan = plan_of(config, route)
+    return {
+        f"pellucid {metadata.version('pellucid')}",
+        *(provider(ENCODERS, name) for name in plan.results),
+        *(provider(MODELS, step.model.kind) for step in plan.steps),
+        *(provider(EXPLAINERS, spec.method) for step in plan.steps for spec in step.explain),
+    }

@@ -1,0 +1,284 @@
+"""A configuration folder to a configuration: all files checked together, then made values."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ai.settings import IntendedUse, ModelSettings
+from dicom_io.codes import Code
+from node.config import (
+    Complete,
+    Config,
+    ExplainSpec,
+    GateSettings,
+    IngestSettings,
+    Mode,
+    NodeSettings,
+    OnFail,
+    Parameter,
+    Peer,
+    Route,
+    Service,
+    Step,
+    StorageSettings,
+    built_in_models,
+    site_of,
+)
+from node.config_files import RawFile, read_file, validated
+from node.config_schema import (
+    ExplainTable,
+    ModelFile,
+    ModelTable,
+    NodeFile,
+    NodeTable,
+    PeerTable,
+    RoutesFile,
+    RouteTable,
+    StepTable,
+)
+from node.config_types import Known
+from node.plugins import ENCODERS, EXPLAINERS, MODELS, names
+from node.problems import InvalidConfigError, Problem
+from node.task import Priority
+
+#: What a route sends if it does not say.
+DEFAULT_RESULTS = ("report", "segmentation", "bands", "overlay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The files of a folder, each of them and all together without a mistake."""
+
+    folder: Path
+    node: NodeFile
+    routes: RoutesFile
+    models: tuple[ModelFile, ...]
+
+
+def load_config(folder: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Return the configuration in ``folder``: node.toml, routes.toml, models/*.toml.
+
+    Parameters
+    ----------
+    environment
+        What ``${env:NAME}`` may name; None for the environment of the process.
+
+    Raises
+    ------
+    InvalidConfigError
+        With every mistake in every file.
+    """
+    return config_of(read_folder(folder, os.environ if environment is None else environment))
+
+
+def read_folder(folder: Path, environment: Mapping[str, str]) -> Tables:
+    """Return the tables in ``folder``; absent files hold nothing but defaults.
+
+    Raises
+    ------
+    InvalidConfigError
+        With every mistake in every file.
+    """
+    if not folder.is_dir():
+        raise InvalidConfigError([_folder_problem(folder, "there is no such folder")])
+    found = [folder / "node.toml", folder / "routes.toml", *sorted(folder.glob("models/*.toml"))]
+    raw = {
+        name: read_file(path, name, environment=environment)
+        for path in found
+        if (name := path.relative_to(folder).as_posix()) and path.exists()
+    }
+    if not raw:
+        raise InvalidConfigError([_folder_problem(folder, "holds no node.toml and no routes.toml")])
+    empty = RawFile(name="", tables={})
+    models = [file for name, file in raw.items() if name.startswith("models/")]
+    known = _known(folder, raw.get("node.toml", empty), models)
+    node, problems = validated(raw.get("node.toml", empty), NodeFile, known)
+    routes, of_routes = validated(raw.get("routes.toml", empty), RoutesFile, known)
+    checked = [validated(file, ModelFile, known) for file in models]
+    problems += [*of_routes, *(problem for _, of_model in checked for problem in of_model)]
+    problems += _clashes(raw)
+    if problems or node is None or routes is None:
+        raise InvalidConfigError(problems)
+    return Tables(folder=folder, node=node, routes=routes, models=tuple(m for m, _ in checked if m))
+
+
+def config_of(tables: Tables) -> Config:
+    """Return the tables as values that the rest of the node works with."""
+    node = _node_settings(tables.node.node, tables.folder)
+    site = tables.node.site
+    models = [_model_settings(file.model, tables.folder) for file in tables.models]
+    return Config(
+        node=node,
+        site=site_of(node, institution=site.institution, serial_number=site.device_serial_number),
+        storage=StorageSettings(reserve_gb=tables.node.storage.reserve_gb),
+        ingest=IngestSettings(strict=tables.node.ingest.strict),
+        peers={name: _peer(name, table) for name, table in tables.node.peers.items()},
+        routes=tuple(_route(table) for table in tables.routes.route),
+        models={**built_in_models(), **{model.name: model for model in models}},
+    )
+
+
+def default_data_folder() -> Path:
+    """Return where a node keeps its store and ledger unless it is told otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/pellucid")
+    return Path.home() / ".local" / "share" / "pellucid"
+
+
+def _folder_problem(folder: Path, what: str) -> Problem:
+    return Problem(file=str(folder), key="", what=what)
+
+
+def _known(folder: Path, node: RawFile, models: Sequence[RawFile]) -> Known:
+    peers = node.tables.get("peers", {})
+    named = (
+        _name_of(file.tables.get("model")) if file.readable else Path(file.name).stem
+        for file in models
+    )
+    return Known(
+        folder=folder,
+        peers=frozenset(peers) if node.readable and isinstance(peers, dict) else None,
+        models=frozenset(name for name in named if name) | frozenset(built_in_models()),
+        explainers=frozenset(names(EXPLAINERS)),
+        encoders=frozenset(names(ENCODERS)),
+        loaders=frozenset(names(MODELS)),
+    )
+
+
+def _name_of(table: object) -> str:
+    name = table.get("name") if isinstance(table, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _clashes(raw: Mapping[str, RawFile]) -> Iterator[Problem]:
+    """Yield what is wrong between tables: names used twice, and two ways to say one thing."""
+    routes = raw["routes.toml"].tables.get("route") if "routes.toml" in raw else None
+    entries = (
+        [each for each in routes if isinstance(each, dict)] if isinstance(routes, list) else []
+    )
+    for name, count in Counter(_name_of(entry) for entry in entries).items():
+        if name and count > 1:
+            what = f"{count} routes have this name; expected one"
+            yield Problem(file="routes.toml", key=f"route[{name}].name", what=what)
+    for number, entry in enumerate(entries):
+        yield from _route_clashes(entry, f"route[{_name_of(entry) or number}]")
+    owners: dict[str, str] = {}
+    for file in raw.values():
+        name = _name_of(file.tables.get("model")) if file.name.startswith("models/") else ""
+        if name and owners.setdefault(name, file.name) != file.name:
+            what = f"{name!r} is the name of the model in {owners[name]} too; expected another"
+            yield Problem(file=file.name, key="model.name", what=what)
+
+
+def _route_clashes(entry: Mapping[str, Any], key: str) -> Iterator[Problem]:
+    if "run" in entry:
+        for other in ("model", "explain"):
+            if other in entry:
+                what = "stands beside run; expected either run, or model and explain"
+                yield Problem(file="routes.toml", key=f"{key}.{other}", what=what)
+    elif "model" not in entry:
+        what = "is missing; expected the name of a model"
+        yield Problem(file="routes.toml", key=f"{key}.model", what=what)
+    select = entry.get("select")
+    counted = Counter(_name_of(each) for each in select) if isinstance(select, list) else Counter()
+    for name in (name for name, count in counted.items() if name and count > 1):
+        what = f"{name!r} is the name of several entries; expected a name of its own for each"
+        yield Problem(file="routes.toml", key=f"{key}.select", what=what)
+
+
+def _node_settings(table: NodeTable, folder: Path) -> NodeSettings:
+    data = (folder / Path(table.data).expanduser()).absolute() if table.data else None
+    data = data or default_data_folder()
+    return NodeSettings(
+        ae_title=table.ae_title,
+        bind=table.bind,
+        port=table.port,
+        data=data,
+        database=table.database or f"sqlite:///{data / 'ledger.sqlite'}",
+        workers=table.workers,
+    )
+
+
+def _peer(name: str, table: PeerTable) -> Peer:
+    return Peer(
+        name=name,
+        ae_title=table.ae_title,
+        host=table.host,
+        port=table.port,
+        allow=tuple(Service(service) for service in table.allow),
+        profile=table.profile,
+    )
+
+
+def _route(table: RouteTable) -> Route:
+    limits = table.gate.limits.model_dump(exclude_none=True)
+    return Route(
+        name=table.name,
+        called=tuple(table.called),
+        from_peers=tuple(table.from_peers),
+        when=table.when.strip(),
+        enabled=table.enabled,
+        select=tuple(table.select),
+        complete=Complete(quiet_seconds=table.complete.quiet_seconds),
+        priority=Priority[table.priority.upper()],
+        steps=tuple(_step(step) for step in _step_tables(table)),
+        gate=GateSettings(on_fail=OnFail(table.gate.on_fail), limits=limits),
+        results=DEFAULT_RESULTS if table.results is None else tuple(table.results),
+        send_to=tuple(table.send_to),
+        mode=Mode(table.mode),
+        contact=table.contact,
+    )
+
+
+def _step_tables(table: RouteTable) -> Sequence[StepTable]:
+    if table.run is not None:
+        return table.run
+    step = StepTable.model_construct(model=table.model)
+    return [step if table.explain is None else step.model_copy(update={"explain": table.explain})]
+
+
+def _step(table: StepTable) -> Step:
+    return Step(model=table.model, explain=tuple(_explain_spec(each) for each in table.explain))
+
+
+def _explain_spec(table: ExplainTable) -> ExplainSpec:
+    parameters = table.model_extra or {}
+    return ExplainSpec(
+        method=table.method,
+        parameters={name: _parameter(value) for name, value in parameters.items()},
+    )
+
+
+def _parameter(value: Any) -> Parameter:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _model_settings(table: ModelTable, folder: Path) -> ModelSettings:
+    use = table.intended_use
+    return ModelSettings(
+        name=table.name,
+        kind=table.kind,
+        bundle=(folder / Path(table.bundle).expanduser()).absolute() if table.bundle else None,
+        trusted=table.trusted,
+        sha256=dict(table.sha256),
+        labels={
+            channel: Code(value=code.code, scheme=code.scheme, meaning=code.meaning)
+            for channel, code in table.labels.items()
+        },
+        intended_use=IntendedUse(
+            modality=tuple(use.modality),
+            body_part=tuple(use.body_part),
+            age_years=_pair(use.age_years),
+            spacing_mm=_pair(use.spacing_mm),
+            text=use.text,
+        ),
+        threshold=table.operating_point.threshold,
+        temperature=table.operating_point.temperature,
+    )
+
+
+def _pair(limits: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if limits is None else (limits[0], limits[1])

@@ -1,0 +1,355 @@
+"""The tables of the configuration files: which keys there are, and what each may hold."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+
+from dicom_io.select import ANY_IMAGE, Selector
+from node.config_types import (
+    AeTitle,
+    Host,
+    Known,
+    Limits,
+    Name,
+    Number,
+    Port,
+    Sha256,
+    Table,
+    Text,
+    Truth,
+    Whole,
+    one_of,
+)
+from node.selectors import keyword_mistake, selector_from_table
+from node.when import check_when
+
+
+class NodeTable(Table):
+    """Who this node is, and where it works."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"tls"})
+    ae_title: AeTitle = Field(
+        default="PELLUCID", description="1 to 16 characters of ASCII, no backslash"
+    )
+    bind: Text = Field(default="", description="a local IP address, or empty for every interface")
+    port: Port = Field(default=11112, description="a whole number from 1 to 65535")
+    data: Text = Field(default="", description="a folder")
+    database: Text = Field(
+        default="", description="an SQLAlchemy URL, sqlite:/// or postgresql+psycopg://"
+    )
+    workers: Whole = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
+    receivers: Literal[1] = Field(
+        default=1, description="1: more are not available in this version"
+    )
+
+    @field_validator("bind")
+    @classmethod
+    def _is_address(cls, text: str) -> str:
+        return text and str(ip_address(text))
+
+    @field_validator("database")
+    @classmethod
+    def _is_database(cls, text: str) -> str:
+        if text and not text.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError(f"the scheme {text.split(':', 1)[0]!r} is not supported")
+        return text
+
+
+class StorageTable(Table):
+    """When the store is too full to receive."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"watermark_percent", "retention_days"})
+    reserve_gb: Number = Field(default=2.0, ge=0, description="gigabytes that must stay free")
+
+
+class IngestTable(Table):
+    """What is accepted from senders."""
+
+    strict: Literal[True] = Field(
+        default=True, description="true: false is not available in this version"
+    )
+
+
+class SiteTable(Table):
+    """The installation, as it is written into every object."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"uid_root"})
+    institution: Text = Field(
+        default="", max_length=64, description="text of at most 64 characters"
+    )
+    device_serial_number: Text = Field(
+        default="", max_length=64, description="at most 64 characters"
+    )
+
+
+class PeerTable(Table):
+    """Another application entity."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"commitment", "url", "token", "tls"})
+    ae_title: AeTitle = Field(description="1 to 16 characters of ASCII, no backslash")
+    host: Host = Field(description="a host name or an IP address")
+    port: Port = Field(default=104, description="a whole number from 1 to 65535")
+    allow: list[Text] = Field(default=["echo", "store"], description="a list of 'echo' and 'store'")
+    profile: Literal["generic"] = Field(
+        default="generic", description="'generic': others are not available in this version"
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _are_services(cls, services: list[str]) -> list[str]:
+        for service in services:
+            if service in {"find", "move", "commit"}:
+                raise ValueError(f"{service!r} is not available in this version")
+            one_of(service, ("echo", "store"), "service")
+        return services
+
+
+def _peer_from_list(value: object) -> object:
+    """Return a table for the short form ``["AE", "host", port]``."""
+    if isinstance(value, list):
+        if len(value) != 3:
+            raise ValueError(f'the short form is ["AE TITLE", "host", port], not {value!r}')
+        return dict(zip(("ae_title", "host", "port"), value, strict=True))
+    return value
+
+
+ShortPeer = tuple[str, str, int]
+Peers = dict[
+    Name,
+    Annotated[
+        PeerTable, BeforeValidator(_peer_from_list, json_schema_input_type=PeerTable | ShortPeer)
+    ],
+]
+
+
+class NodeFile(Table):
+    """node.toml."""
+
+    node: NodeTable = NodeTable()
+    storage: StorageTable = StorageTable()
+    ingest: IngestTable = IngestTable()
+    site: SiteTable = SiteTable()
+    peers: Peers = Field(
+        default={}, description='tables [peers.NAME], or NAME = ["AE", "host", port]'
+    )
+
+
+def _known(info: ValidationInfo) -> Known:
+    return info.context if isinstance(info.context, Known) else Known(folder=Path())
+
+
+def _known_peer(name: str, info: ValidationInfo) -> str:
+    peers = _known(info).peers
+    return name if peers is None else one_of(name, peers, "peer")
+
+
+def _known_destination(name: str, info: ValidationInfo) -> str:
+    if name.startswith("@"):
+        return one_of(name, ("@sender",), "destination")
+    return _known_peer(name, info)
+
+
+def _known_model(name: str, info: ValidationInfo) -> str:
+    models = _known(info).models
+    return name if models is None else one_of(name, models, "model")
+
+
+def _known_explainer(name: str, info: ValidationInfo) -> str:
+    return one_of(name, _known(info).explainers, "explainer")
+
+
+def _known_encoder(name: str, info: ValidationInfo) -> str:
+    return one_of(name, _known(info).encoders, "result")
+
+
+def _known_loader(name: str, info: ValidationInfo) -> str:
+    return one_of(name, _known(info).loaders, "kind of model")
+
+
+def _parameter(value: object) -> object:
+    entries = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str | int | float) for entry in entries):
+        raise ValueError(f"{value!r} is neither text, number, true, false nor a list of them")
+    return value
+
+
+class ExplainTable(Table):
+    """One explainer; every other key is a parameter of its method."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_parameter)]]
+    method: Annotated[Text, AfterValidator(_known_explainer)]
+
+
+def _explainer_from_name(value: object) -> object:
+    return {"method": value} if isinstance(value, str) else value
+
+
+Explain = list[
+    Annotated[
+        ExplainTable,
+        BeforeValidator(_explainer_from_name, json_schema_input_type=ExplainTable | str),
+    ]
+]
+ModelName = Annotated[Text, AfterValidator(_known_model)]
+
+
+class StepTable(Table):
+    """One model of several, and what explains it."""
+
+    model: ModelName = Field(description="the name of a model")
+    explain: Explain = Field(
+        default=[ExplainTable.model_construct(method="layer_cam")],
+        description="a list of explainers",
+    )
+
+
+class CompleteTable(Table):
+    """When a study counts as whole."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"wait_for", "force_after", "on_incomplete"})
+    quiet_seconds: Number = Field(default=30.0, ge=0, le=86400, description="seconds, 0 to 86400")
+
+
+class LimitsTable(Table):
+    """Limits of measures that a route may set."""
+
+    residual: Number | None = Field(default=None, ge=0, description="a fraction, 0.001 is 0.1 %")
+    comprehensiveness: Number | None = Field(
+        default=None, description="a difference of probabilities"
+    )
+
+
+class GateTable(Table):
+    """Which heatmaps may leave."""
+
+    on_fail: Literal["label", "withhold"] = Field(
+        default="label", description="'label' or 'withhold'"
+    )
+    limits: LimitsTable = LimitsTable()
+
+
+Select = Annotated[
+    Selector, BeforeValidator(selector_from_table, json_schema_input_type=dict[str, Any])
+]
+
+
+class RouteTable(Table):
+    """One rule."""
+
+    name: Name = Field(description="letters, digits, '-', '_' and '.'")
+    called: list[AeTitle] = Field(default=[], description="a list of AE titles")
+    from_peers: list[Annotated[Text, AfterValidator(_known_peer)]] = Field(
+        default=[], alias="from", description="a list of names of peers"
+    )
+    when: Text = Field(default="", description="an expression, such as tags.Modality == 'MR'")
+    enabled: Truth = Field(default=True, description="true or false")
+    select: list[Select] = Field(
+        default=[ANY_IMAGE],
+        min_length=1,
+        description="a list of { name = ..., Keyword = condition }",
+    )
+    complete: CompleteTable = CompleteTable()
+    priority: Literal["stat", "urgent", "routine"] = Field(
+        default="routine",
+        description="'stat', 'urgent' or 'routine'; 'off-peak' is not available in this version",
+    )
+    model: ModelName | None = Field(default=None, description="the name of a model")
+    explain: Explain | None = Field(default=None, description="a list of explainers")
+    run: list[StepTable] | None = Field(
+        default=None, min_length=1, description="a list of { model = ..., explain = [...] }"
+    )
+    gate: GateTable = GateTable()
+    results: list[Annotated[Text, AfterValidator(_known_encoder)]] | None = Field(
+        default=None, min_length=1, description="a list of results"
+    )
+    send_to: list[Annotated[Text, AfterValidator(_known_destination)]] = Field(
+        default=[], description="a list of names of peers, and '@sender'"
+    )
+    mode: Literal["shadow", "research", "clinical"] = Field(
+        default="research", description="'shadow', 'research' or 'clinical'"
+    )
+    contact: Text = Field(default="", max_length=64, description="text of at most 64 characters")
+
+    @field_validator("when")
+    @classmethod
+    def _is_expression(cls, text: str) -> str:
+        keywords = check_when(text) if text.strip() else ()
+        if mistakes := [mistake for keyword in keywords if (mistake := keyword_mistake(keyword))]:
+            raise ValueError("; ".join(mistakes))
+        return text
+
+
+class RoutesFile(Table):
+    """routes.toml."""
+
+    route: list[RouteTable] = Field(default=[], description="tables [[route]]")
+
+
+class CodeTable(Table):
+    """A coded concept (PS3.3 section 8)."""
+
+    meaning: Text = Field(min_length=1, max_length=64, description="1 to 64 characters")
+    code: Text = Field(min_length=1, max_length=16, description="1 to 16 characters")
+    scheme: Text = Field(min_length=1, max_length=16, description="1 to 16 characters, as SCT")
+
+
+class IntendedUseTable(Table):
+    """What a model is meant for; an absent key asks nothing."""
+
+    modality: list[Text] = Field(default=[], description='a list, as ["MR"]')
+    body_part: list[Text] = Field(default=[], description='a list, as ["HEAD", "BRAIN"]')
+    age_years: Limits | None = Field(default=None, description="[lowest, highest] in years")
+    spacing_mm: Limits | None = Field(default=None, description="[lowest, highest] in mm")
+    text: Text = Field(default="", description="a sentence")
+
+
+class OperatingPointTable(Table):
+    """When a probability means present."""
+
+    threshold: Number = Field(default=0.5, ge=0, le=1, description="a probability, 0 to 1")
+    temperature: Number = Field(default=1.0, gt=0, description="a number above 0")
+
+
+class ModelTable(Table):
+    """One model."""
+
+    name: Name = Field(description="letters, digits, '-', '_' and '.'")
+    kind: Annotated[Text, AfterValidator(_known_loader)] = Field(
+        default="monai_bundle", description="the name of a loader"
+    )
+    bundle: Text = Field(
+        default="", validate_default=True, description="the folder of a MONAI bundle"
+    )
+    trusted: Truth = Field(default=False, description="true or false")
+    sha256: dict[Text, Sha256] = Field(default={}, description="file = 64 hexadecimal digits")
+    intended_use: IntendedUseTable = IntendedUseTable()
+    labels: dict[int, CodeTable] = Field(
+        default={}, description="channel = { meaning, code, scheme }"
+    )
+    operating_point: OperatingPointTable = OperatingPointTable()
+
+    @field_validator("bundle")
+    @classmethod
+    def _is_folder(cls, text: str, info: ValidationInfo) -> str:
+        if not text and info.data.get("kind") == "monai_bundle":
+            raise ValueError("is missing")
+        folder = _known(info).folder / Path(text).expanduser()
+        if text and not folder.is_dir():
+            raise ValueError(f"there is no folder {str(folder)!r}")
+        return text
+
+
+class ModelFile(Table):
+    """models/*.toml."""
+
+    model: ModelTable = Field(description="a table [model]")

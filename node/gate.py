@@ -1,0 +1,154 @@
+"""The gate: which heatmaps may leave, decided from their measures alone."""
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dicom_io.analysis import Analysis, Explanation, MeasureValue, Verdict
+from node.config import GateSettings, OnFail
+
+#: Methods whose relevance must add up to the model's output exactly, but for rounding.
+_EXACT = ("input_x_gradient", "deeplift", "deeplift_shap", "lrp", "kernel_shap")
+#: Methods whose relevance approaches the model's output by more steps.
+_APPROXIMATE = ("integrated_gradients", "expected_gradients")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What the gate asks of one measure."""
+
+    measure: str
+    limit: float
+    #: Whether a value meets a limit.
+    met: Callable[[float, float], bool]
+    #: What a radiologist reads if it is not; ``{value}`` and ``{limit}`` are filled in.
+    failed: str
+    #: What a radiologist reads if it could not be measured.
+    missing: str
+
+
+def _at_least(value: float, limit: float) -> bool:
+    return value >= limit
+
+
+def _at_most(value: float, limit: float) -> bool:
+    return value <= limit
+
+
+def _above(value: float, limit: float) -> bool:
+    return value > limit
+
+
+INTEGRITY = Check(
+    measure="integrity",
+    limit=1.0,
+    met=_at_least,
+    failed="The heatmap is technically faulty and must not be used.",
+    missing="It was not checked whether the heatmap is technically sound.",
+)
+RESIDUAL = Check(
+    measure="residual",
+    limit=1e-3,
+    met=_at_most,
+    failed="The heatmap does not account for the result: {value:.1%} of it is unexplained, "
+    "at most {limit:.1%} is accepted.",
+    missing="It was not measured how much of the result the heatmap accounts for.",
+)
+COMPREHENSIVENESS = Check(
+    measure="comprehensiveness",
+    limit=0.0,
+    met=_above,
+    failed="Hiding the highlighted region changed the result no more than hiding regions "
+    "elsewhere (difference {value:.3f}, more than {limit:.3f} is asked).",
+    missing="It was not measured whether the highlighted region matters for the result.",
+)
+#: Checks by name of their measure, in the order in which failures are told.
+CHECKS: Mapping[str, Check] = {
+    check.measure: check for check in (INTEGRITY, RESIDUAL, COMPREHENSIVENESS)
+}
+
+
+def apply_gate(analyses: Sequence[Analysis], settings: GateSettings) -> tuple[Analysis, ...]:
+    """Return the analyses with a verdict on every explanation, and the limits it was held to.
+
+    A measure that is missing or not a number fails: what was not shown is not assumed. A heatmap
+    that is technically faulty is withheld whatever the route says.
+    """
+    return tuple(
+        replace(
+            analysis,
+            explanations=tuple(_judged(each, settings) for each in analysis.explanations),
+        )
+        for analysis in analyses
+    )
+
+
+def checks_for(method: str, measured: Collection[str], settings: GateSettings) -> tuple[Check, ...]:
+    """Return what is asked of an explanation, with the route's own limits.
+
+    Parameters
+    ----------
+    method
+        Name of the explainer.
+    measured
+        Names of the measures that there are. Methods known to obey an axiom are asked for their
+        residual in any case, others only if they state one.
+    """
+    asked = [INTEGRITY]
+    if method in _APPROXIMATE:
+        asked.append(replace(RESIDUAL, limit=0.05))
+    elif method in _EXACT or RESIDUAL.measure in measured:
+        asked.append(RESIDUAL)
+    asked.append(COMPREHENSIVENESS)
+    return tuple(
+        replace(check, limit=settings.limits.get(check.measure, check.limit)) for check in asked
+    )
+
+
+def _judged(explanation: Explanation, settings: GateSettings) -> Explanation:
+    measures = _with_residual(explanation)
+    values = {measure.name: measure.value for measure in measures}
+    checks = checks_for(explanation.method, values, settings)
+    failed = [check for check in checks if not _met(check, values)]
+    return replace(
+        explanation,
+        measures=tuple(_held(measure, checks) for measure in measures),
+        verdict=_verdict(failed, settings),
+        reasons=tuple(_reason(check, values) for check in failed),
+    )
+
+
+def _with_residual(explanation: Explanation) -> tuple[MeasureValue, ...]:
+    """Return the measures; the residual, if only the explanation itself has it, is among them."""
+    named = {measure.name for measure in explanation.measures}
+    if explanation.residual is None or "residual" in named:
+        return explanation.measures
+    return (*explanation.measures, MeasureValue(name="residual", value=explanation.residual))
+
+
+def _met(check: Check, values: Mapping[str, float]) -> bool:
+    value = values.get(check.measure, math.nan)
+    return math.isfinite(value) and check.met(value, check.limit)
+
+
+def _held(measure: MeasureValue, checks: Sequence[Check]) -> MeasureValue:
+    check = next((check for check in checks if check.measure == measure.name), None)
+    if check is None:
+        return measure
+    return replace(measure, limit=check.limit, passed=_met(check, {measure.name: measure.value}))
+
+
+def _verdict(failed: Sequence[Check], settings: GateSettings) -> Verdict:
+    if not failed:
+        return Verdict.PASSED
+    faulty = any(check.measure == INTEGRITY.measure for check in failed)
+    if faulty or settings.on_fail is OnFail.WITHHOLD:
+        return Verdict.WITHHELD
+    return Verdict.LABELLED
+
+
+def _reason(check: Check, values: Mapping[str, float]) -> str:
+    value = values.get(check.measure)
+    if value is None or not math.isfinite(value):
+        return check.missing
+    return check.failed.format(value=value, limit=check.limit)
