@@ -81,12 +81,41 @@ def judge(
         return Judgement(route=route, match=None, reasons=reasons)
     match = Match(
         route=route,
-        destinations=_destinations(wanted, route, peers),
+        destinations=destinations_of(route, receptions, peers),
         selected=frozenset(
             instance.sop_instance_uid for series in selected for instance in series.instances
         ),
     )
     return Judgement(route=route, match=match, reasons=reasons)
+
+
+def destinations_of(
+    route: Route, receptions: Sequence[Reception], peers: Mapping[str, Peer]
+) -> tuple[str, ...]:
+    """Return the names of the peers that results of ``route`` are owed to; none for a shadow.
+
+    Parameters
+    ----------
+    receptions
+        Every arrival of the study; ``@sender`` is whoever sent what the route wants.
+    """
+    if route.mode is Mode.SHADOW:
+        return ()
+    wanted, _ = _wanted_receptions(receptions, route, peers)
+    senders = [name for reception in wanted for name in senders_of(reception, peers)]
+    names = (name for entry in route.send_to for name in (senders if entry == SENDER else [entry]))
+    return tuple(dict.fromkeys(names))
+
+
+def senders_of(reception: Reception, peers: Mapping[str, Peer]) -> tuple[str, ...]:
+    """Return the names of the peers that ``reception`` came from.
+
+    AE titles need not be unique: of several peers with the sender's title, those whose address
+    is the sender's are meant; if none has it (hosts given by name), all of them.
+    """
+    titled = [peer for peer in peers.values() if peer.ae_title == reception.calling_ae]
+    addressed = [peer for peer in titled if peer.host == reception.address]
+    return tuple(peer.name for peer in addressed or titled)
 
 
 def _wanted_receptions(
@@ -112,17 +141,6 @@ def _is_from(reception: Reception, route: Route, peers: Mapping[str, Peer]) -> b
     return any(name in route.from_peers for name in senders_of(reception, peers))
 
 
-def senders_of(reception: Reception, peers: Mapping[str, Peer]) -> tuple[str, ...]:
-    """Return the names of the peers that ``reception`` came from.
-
-    AE titles need not be unique: of several peers with the sender's title, those whose address
-    is the sender's are meant; if none has it (hosts given by name), all of them.
-    """
-    titled = [peer for peer in peers.values() if peer.ae_title == reception.calling_ae]
-    addressed = [peer for peer in titled if peer.host == reception.address]
-    return tuple(peer.name for peer in addressed or titled)
-
-
 def _selected(study: Study, route: Route) -> tuple[tuple[Series, ...], tuple[str, ...]]:
     """Return the series that the entries of ``select`` take; none if one entry takes nothing."""
     found: list[Series] = []
@@ -135,16 +153,6 @@ def _selected(study: Study, route: Route) -> tuple[tuple[Series, ...], tuple[str
             return (), tuple(reasons)
         found.extend(series)
     return tuple(found), tuple(reasons)
-
-
-def _destinations(
-    wanted: Sequence[Reception], route: Route, peers: Mapping[str, Peer]
-) -> tuple[str, ...]:
-    if route.mode is Mode.SHADOW:
-        return ()
-    senders = [name for reception in wanted for name in senders_of(reception, peers)]
-    names = (name for entry in route.send_to for name in (senders if entry == SENDER else [entry]))
-    return tuple(dict.fromkeys(names))
 
 
 def _listed(names: Iterable[str]) -> str:
