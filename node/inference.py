@@ -1,0 +1,176 @@
+"""The sandboxed child of a worker: models stay resident, objects go out as files, words as JSON.
+
+Run as ``python -m node.inference``. Nothing heavy is imported before the sandbox is closed.
+"""
+
+import argparse
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from node.channel import Channel, ChannelClosedError
+from node.errors import class_names
+from node.process import (
+    SandboxError,
+    die_with_parent,
+    forbid_core_dumps,
+    leave_network,
+    limit_memory,
+    prefer_as_memory_victim,
+    renounce_privileges,
+)
+
+if TYPE_CHECKING:
+    from ai.model import Model
+    from ai.settings import ModelSettings
+    from node.order import Order, Result
+
+#: Models kept in memory; the least recently used one goes first.
+RESIDENT_MODELS = 2
+#: Progress is told at most this often.
+_PROGRESS_SECONDS = 0.5
+
+
+def main() -> None:
+    """Close the sandbox, then answer orders until the worker is gone."""
+    parser = argparse.ArgumentParser(prog="node.inference")
+    parser.add_argument("--channel", type=int, required=True, help="file descriptor")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the worker")
+    parser.add_argument("--memory-bytes", type=int, default=0, help="0 for no limit")
+    arguments = parser.parse_args()
+    sandboxed = _close_sandbox(arguments.parent, arguments.memory_bytes)
+    # Libraries quote values of data sets in warnings and log lines; errors travel by the channel.
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    channel = Channel(socket.socket(fileno=arguments.channel))
+    channel.send({"kind": "started", "network": not sandboxed})
+    serve(channel)
+
+
+def serve(channel: Channel) -> None:
+    """Answer each order on the channel with stages, progress, and a result or an error."""
+    orders: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_listen, args=(channel, orders), daemon=True).start()
+    models = ResidentModels()
+    while True:
+        channel.send(_answer(orders.get(), models, channel))
+
+
+class ResidentModels:
+    """Loaded models by everything that makes them what they are."""
+
+    def __init__(self, capacity: int = RESIDENT_MODELS) -> None:
+        self._capacity = capacity
+        self._models: dict[str, Model] = {}
+
+    def get(self, settings: "ModelSettings") -> "Model":
+        """Return the model, loaded now or earlier."""
+        from node.plugins import load_model
+
+        key = repr(settings)
+        model = self._models.pop(key, None)
+        if model is None:
+            if len(self._models) >= self._capacity:
+                self._models.pop(next(iter(self._models)))
+            model = load_model(settings)
+        self._models[key] = model
+        return model
+
+
+def _close_sandbox(parent: int, memory_bytes: int) -> bool:
+    """Give up what a model has no need for; return whether the network is gone, too."""
+    try:
+        leave_network()
+        sandboxed = True
+    except SandboxError:
+        sandboxed = False
+    die_with_parent(parent)
+    renounce_privileges()
+    forbid_core_dumps()
+    prefer_as_memory_victim()
+    if memory_bytes:
+        limit_memory(memory_bytes)
+    return sandboxed
+
+
+def _listen(channel: Channel, orders: "SimpleQueue[dict[str, Any]]") -> None:
+    """Pass on what comes; end the process, whatever it is computing, when the worker is gone."""
+    while True:
+        try:
+            message = channel.receive()
+        except ChannelClosedError:
+            os._exit(0)
+        if message is not None:
+            orders.put(message)
+
+
+def _answer(message: Mapping[str, Any], models: ResidentModels, channel: Channel) -> dict[str, Any]:
+    from node.order import order_from_message, result_to_message
+
+    try:
+        result = _fulfill(order_from_message(message), models, channel)
+        return {"kind": "result", **result_to_message(result)}
+    except Exception as error:  # noqa: BLE001 - entry point: every error is told to the worker
+        return _told(error)
+
+
+def _fulfill(order: "Order", models: ResidentModels, channel: Channel) -> "Result":
+    from ai.analyze import AnalyzeSettings
+
+    from ai.model import Budget
+    from node import pipeline
+    from node.order import Result
+
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        channel.send({"kind": "stage", "stage": name})
+        start = time.monotonic()
+        yield
+        seconds[name] = round(time.monotonic() - start, 3)
+
+    with stage("load"):
+        settings = AnalyzeSettings(budget=Budget(report=_progress(channel)))
+        plan = pipeline.load_plan(order.plan, models.get, settings)
+    datasets = pipeline.run(order.study, order.origin, plan, stage=stage)
+    order.folder.mkdir(parents=True, exist_ok=True)
+    files = tuple(order.folder / f"{index}.dcm" for index in range(len(datasets)))
+    with stage("write"):
+        for dataset, file in zip(datasets, files, strict=True):
+            dataset.save_as(file, enforce_file_format=True)
+    return Result(files=files, seconds=seconds)
+
+
+def _progress(channel: Channel) -> Callable[[int, int], None]:
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            last = time.monotonic()
+            channel.send({"kind": "progress", "done": done, "total": total})
+
+    return report
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """Return an error as values: names of its classes, message, and where it came from."""
+    names = list(class_names(error))
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
+        names.insert(0, "MemoryError")
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return {"kind": "error", "names": names, "message": str(error), "places": places}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The main path on one screen: a study goes in, data sets that may leave come out."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from ai.analyze import AnalyzeSettings, ExplainerRequest, analyze
+from dicom_io.encode.objects import Encoder, encode_analyses
+from pydicom import Dataset
+
+from ai.model import Model
+from ai.settings import ModelSettings
+from dicom_io.origin import Origin
+from dicom_io.read import read_inputs
+from dicom_io.select import Selector
+from dicom_io.study import Study
+from node.config import GateSettings, Plan
+from node.gate import apply_gate
+from node.plugins import load_encoder, load_explainer
+
+#: Called with the name of a stage; the stage is what happens inside.
+Stage = Callable[[str], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedStep:
+    """A model in memory, and the explainers that are asked about it."""
+
+    model: Model
+    explainers: tuple[ExplainerRequest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedPlan:
+    """A plan whose models, explainers and encoders are at hand."""
+
+    select: tuple[Selector, ...]
+    steps: tuple[LoadedStep, ...]
+    settings: AnalyzeSettings
+    gate: GateSettings
+    encoders: Mapping[str, Encoder]
+
+
+def run(
+    study: Study, origin: Origin, plan: LoadedPlan, *, stage: Stage = nullcontext
+) -> tuple[Dataset, ...]:
+    """Return every object that this study and this plan result in.
+
+    Parameters
+    ----------
+    stage
+        Entered for ``read``, ``analyze``, ``gate`` and ``encode``: progress and timing.
+
+    Raises
+    ------
+    DicomInputError, UnsuitableInputError
+        The study is not what the plan is for.
+    EncodingError
+        An object did not pass its check.
+    """
+    with stage("read"):
+        inputs = read_inputs(study, plan.select)
+    with stage("analyze"):
+        analyses = [
+            analyze(inputs, step.model, step.explainers, plan.settings) for step in plan.steps
+        ]
+    with stage("gate"):
+        released = apply_gate(analyses, plan.gate)
+    with stage("encode"):
+        return encode_analyses(released, inputs, origin, plan.encoders)
+
+
+def load_plan(
+    plan: Plan, model_for: Callable[[ModelSettings], Model], settings: AnalyzeSettings
+) -> LoadedPlan:
+    """Return the plan with its plug-ins loaded.
+
+    Parameters
+    ----------
+    model_for
+        Loads a model, or returns the one that is resident already.
+
+    Raises
+    ------
+    ModelUnavailableError, ConfigError
+        A model cannot be loaded; a plug-in or one of its parameters is unknown.
+    """
+    steps = tuple(
+        LoadedStep(
+            model=model_for(step.model),
+            explainers=tuple(
+                ExplainerRequest(
+                    name=spec.method, explainer=load_explainer(spec.method, spec.parameters)
+                )
+                for spec in step.explain
+            ),
+        )
+        for step in plan.steps
+    )
+    return LoadedPlan(
+        select=plan.select,
+        steps=steps,
+        settings=settings,
+        gate=plan.gate,
+        encoders={name: load_encoder(name) for name in plan.results},
+    )
