@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
+
+from node.ledger.schema import audit
 
 
 def record(
@@ -17,13 +19,23 @@ def record(
 ) -> None:
     """Append one event inside the caller's transaction.
 
+    What came in is not repeated here: the reception rows are that part of the trail.
+
     Parameters
     ----------
     event
-        What happened: ``task_claimed``, ``task_done``, ``delivered``, ``study_quarantined`` ...
+        What happened: ``task_running``, ``task_done``, ``delivered``, ``study_quarantined`` ...
     actor
         Who did it: a worker, a destination, a calling AE title with its address, ``operator``.
     detail
         UIDs, numbers and states; the patient is found through the study.
     """
-    raise NotImplementedError
+    connection.execute(
+        insert(audit).values(
+            at=now,
+            event=event,
+            actor=actor,
+            study_instance_uid=study_instance_uid,
+            detail=dict(detail or {}),
+        )
+    )

@@ -1,9 +1,23 @@
 """The ledger's database: opened, checked, migrated; one kind of transaction to read or write."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from node.errors import LedgerError
+
+_BUSY_SECONDS = 30.0
 
 
 def open_ledger(url: str, *, migrate: bool = False) -> Engine:
@@ -22,10 +36,135 @@ def open_ledger(url: str, *, migrate: bool = False) -> Engine:
     LedgerError
         It cannot be opened, or is at another revision.
     """
-    raise NotImplementedError
+    address = _address(url)
+    shown = address.render_as_string(hide_password=True)
+    file = _file(address)
+    if file is not None and not migrate and not file.exists():
+        raise LedgerError(f"no ledger at {shown}: start the node once, its main process makes it")
+    engine = _engine(address)
+    try:
+        if migrate:
+            _migrate(engine, file)
+        _require_revision(engine, shown)
+    except DBAPIError as error:
+        engine.dispose()
+        raise LedgerError(f"the ledger {shown} cannot be opened: {error.orig}") from error
+    except LedgerError:
+        engine.dispose()
+        raise
+    return engine
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Give a connection that sees one consistent state and never waits for a writer."""
-    raise NotImplementedError
+    with engine.connect() as connection:
+        yield connection.execution_options(pellucid_reads_only=True)
+
+
+def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert those rows whose key does not exist yet, also beside another writer."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
+    else:
+        connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
+
+
+def _address(url: str) -> URL:
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise LedgerError("the ledger's address is not an SQLAlchemy URL") from error
+    if address.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise LedgerError(f"the ledger is SQLite or PostgreSQL, not {address.drivername}")
+    return address
+
+
+def _file(address: URL) -> Path | None:
+    is_file = address.get_backend_name() == "sqlite" and address.database is not None
+    return Path(str(address.database)) if is_file else None
+
+
+def _engine(address: URL) -> Engine:
+    if address.get_backend_name() != "sqlite":
+        return create_engine(
+            address, pool_pre_ping=True, isolation_level="READ COMMITTED", pool_size=16
+        )
+    engine = create_engine(
+        address, pool_size=16, max_overflow=64, connect_args={"timeout": _BUSY_SECONDS}
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # Transactions begin in ``_begin_sqlite`` and nowhere else.
+    connection.isolation_level = None
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later would fail at once, without waiting, when
+    # another has written in between: whoever may write takes the lock at the start.
+    reads_only = connection.get_execution_options().get("pellucid_reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+def _scripts() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "node.ledger:migrations")
+    return config
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _head() -> str | None:
+    return ScriptDirectory.from_config(_scripts()).get_current_head()
+
+
+def _require_revision(engine: Engine, shown: str) -> None:
+    with reading(engine) as connection:
+        found = _revision(connection)
+    if found != _head():
+        raise LedgerError(
+            f"the ledger {shown} is at revision {found or 'none'}, this program needs {_head()}: "
+            "start the node's main process of the same version once"
+        )
+
+
+def _migrate(engine: Engine, file: Path | None) -> None:
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with reading(engine) as connection:
+        found = _revision(connection)
+    _refuse_newer(found)
+    if found == _head():
+        return
+    if file is not None and found is not None:
+        _back_up(file, file.with_name(f"{file.name}.before-{_head()}"))
+    with engine.begin() as connection:
+        scripts = _scripts()
+        scripts.attributes["connection"] = connection
+        command.upgrade(scripts, "head")
+
+
+def _refuse_newer(found: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_scripts()).walk_revisions()}
+    if found is not None and found not in known:
+        raise LedgerError(
+            f"the ledger is at revision {found}, which this version does not know: "
+            "it was written by a newer one"
+        )
+
+
+def _back_up(file: Path, copy: Path) -> None:
+    part = copy.with_name(f"{copy.name}.part")
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
+        source.backup(target)
+    part.replace(copy)

@@ -1,11 +1,17 @@
 """What has arrived: instances, their receptions, and who they conflict with."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from dicom_io.study import Instance
+from node.ledger import schema, studies
+from node.ledger.engine import insert_missing, reading
+from node.ledger.studies import StudyState
 from node.task import Reception
 
 
@@ -21,6 +27,16 @@ class Added(StrEnum):
     CONFLICT = "conflict"
     #: A result of this node that came back; recorded, never work.
     OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arrival:
+    """All that is known about one arrived instance."""
+
+    instance: Instance
+    reception: Reception
+    sha256: str
+    pixels_sha256: str
 
 
 def add(
@@ -41,12 +57,21 @@ def add(
         Of the value of its pixel data. An instance that replaces another one with the same pixels
         and tags opens no new generation.
     """
-    raise NotImplementedError
+    arrival = _Arrival(
+        instance=instance, reception=reception, sha256=sha256, pixels_sha256=pixels_sha256
+    )
+    with engine.begin() as connection:
+        meaning = _admit(connection, arrival)
+        _remember(connection, arrival, meaning)
+    return meaning
 
 
 def add_ours(engine: Engine, instance: Instance, reception: Reception, *, sha256: str) -> Added:
     """Record that a result of this node came back: a reception row and nothing else."""
-    raise NotImplementedError
+    arrival = _Arrival(instance=instance, reception=reception, sha256=sha256, pixels_sha256="")
+    with engine.begin() as connection:
+        _remember(connection, arrival, Added.OURS)
+    return Added.OURS
 
 
 def of_study(
@@ -56,14 +81,225 @@ def of_study(
 
     Without ``generation``: everything that counts today, also what no generation holds yet.
     """
-    raise NotImplementedError
+    table = schema.instance.c
+    query = select(schema.instance).where(table.study_instance_uid == study_instance_uid)
+    if generation is None:
+        query = query.where(table.replaced_in.is_(None))
+    else:
+        current = table.replaced_in.is_(None) | (table.replaced_in > generation)
+        query = query.where(table.generation <= generation, current)
+    with reading(engine) as connection:
+        rows = connection.execute(query.order_by(table.sop_instance_uid)).all()
+    return tuple(_instance(row) for row in rows)
 
 
 def is_ours(engine: Engine, sop_instance_uid: str) -> bool:
     """Return whether this node has made the object of that SOP Instance UID."""
-    raise NotImplementedError
+    with reading(engine) as connection:
+        return _is_ours(connection, sop_instance_uid)
 
 
-def known_hashes(engine: Engine, hashes: Iterable[str]) -> frozenset[str]:
-    """Return those of the content hashes that any row of the ledger refers to."""
-    raise NotImplementedError
+def known_files(engine: Engine, paths: Iterable[Path]) -> frozenset[Path]:
+    """Return those of the stored files that any row of the ledger refers to."""
+    texts = [str(path) for path in paths]
+    known: set[Path] = set()
+    with reading(engine) as connection:
+        for table in (schema.instance, schema.instance_conflict, schema.reception, schema.artifact):
+            query = select(table.c.path).where(table.c.path.in_(texts))
+            known.update(Path(text) for text in connection.scalars(query))
+    return frozenset(known)
+
+
+def missing_files(engine: Engine) -> tuple[Path, ...]:
+    """Return the files that the instances of the ledger need and that are not there."""
+    query = select(schema.instance.c.path).order_by(schema.instance.c.id)
+    with reading(engine) as connection:
+        return tuple(path for path in map(Path, connection.scalars(query)) if not path.is_file())
+
+
+def _admit(connection: Connection, arrival: _Arrival) -> Added:
+    instance = arrival.instance
+    if _is_ours(connection, instance.sop_instance_uid):
+        return Added.OURS
+    study = _study(connection, arrival)
+    held = _held(connection, instance.sop_instance_uid)
+    reason = _contradiction(instance, study, held)
+    if reason:
+        _set_aside(connection, arrival, held, reason)
+        return Added.CONFLICT
+    if any(row.sha256 == arrival.sha256 for row in held):
+        _repeat(connection, arrival)
+        return Added.DUPLICATE
+    old = _current(held)
+    generation = None if old is None else _replace(connection, arrival, study, old)
+    _insert(connection, arrival, generation)
+    _grow(connection, arrival, study, counts=generation is None)
+    return Added.NEW if old is None else Added.REPLACED
+
+
+def _study(connection: Connection, arrival: _Arrival) -> Row[Any]:
+    """Return the locked row of the study, made if this is its first instance."""
+    uid, at = arrival.instance.study_instance_uid, arrival.reception.at
+    row = {
+        "study_instance_uid": uid,
+        "patient_id": arrival.instance.patient_id,
+        "state": StudyState.RECEIVING,
+        "generation": 0,
+        "revision": 0,
+        "first_arrival": at,
+        "last_arrival": at,
+        "quarantine_reason": "",
+    }
+    insert_missing(connection, schema.study, [row])
+    query = select(schema.study).where(schema.study.c.study_instance_uid == uid)
+    return connection.execute(query.with_for_update()).one()
+
+
+def _held(connection: Connection, sop_instance_uid: str) -> list[Row[Any]]:
+    query = select(schema.instance).where(schema.instance.c.sop_instance_uid == sop_instance_uid)
+    return list(connection.execute(query))
+
+
+def _current(held: list[Row[Any]]) -> Row[Any] | None:
+    return next((row for row in held if row.replaced_in is None), None)
+
+
+def _contradiction(instance: Instance, study: Row[Any], held: list[Row[Any]]) -> str:
+    """Return why the instance cannot belong to the study, or an empty text; names no patient."""
+    if study.patient_id != instance.patient_id:
+        return "instances of two different Patient IDs carry this Study Instance UID"
+    if any(row.patient_id != instance.patient_id for row in held):
+        return f"SOP Instance UID {instance.sop_instance_uid} came with two different Patient IDs"
+    if any(row.study_instance_uid != instance.study_instance_uid for row in held):
+        return f"SOP Instance UID {instance.sop_instance_uid} came within two different studies"
+    return ""
+
+
+def _set_aside(
+    connection: Connection, arrival: _Arrival, held: list[Row[Any]], reason: str
+) -> None:
+    instance, at = arrival.instance, arrival.reception.at
+    row = {
+        "sop_instance_uid": instance.sop_instance_uid,
+        "study_instance_uid": instance.study_instance_uid,
+        "patient_id": instance.patient_id,
+        "sha256": arrival.sha256,
+        "path": str(instance.path),
+        "reason": reason,
+        "at": at,
+    }
+    insert_missing(connection, schema.instance_conflict, [row])
+    actor = f"{arrival.reception.calling_ae}@{arrival.reception.address}"
+    involved = {instance.study_instance_uid, *(row.study_instance_uid for row in held)}
+    for uid in sorted(involved):
+        studies.quarantine(connection, uid, reason=reason, now=at, actor=actor)
+
+
+def _replace(
+    connection: Connection, arrival: _Arrival, study: Row[Any], old: Row[Any]
+) -> int | None:
+    """End the old version; return the generation that the new one inherits, None for a new one."""
+    unchanged = _same_content(old, arrival)
+    # A version that no generation ever held is replaced from the start.
+    replaced_in = 0 if old.generation is None else study.generation + 1
+    connection.execute(
+        update(schema.instance)
+        .where(schema.instance.c.id == old.id)
+        .values(replaced_in=old.generation or 0 if unchanged else replaced_in)
+    )
+    return int(old.generation) if unchanged and old.generation is not None else None
+
+
+def _insert(connection: Connection, arrival: _Arrival, generation: int | None) -> None:
+    instance = arrival.instance
+    connection.execute(
+        insert(schema.instance).values(
+            sop_instance_uid=instance.sop_instance_uid,
+            study_instance_uid=instance.study_instance_uid,
+            series_instance_uid=instance.series_instance_uid,
+            sop_class_uid=instance.sop_class_uid,
+            transfer_syntax_uid=instance.transfer_syntax_uid,
+            patient_id=instance.patient_id,
+            tags=dict(instance.tags),
+            sha256=arrival.sha256,
+            pixels_sha256=arrival.pixels_sha256,
+            path=str(instance.path),
+            generation=generation,
+            arrived=arrival.reception.at,
+        )
+    )
+    series = {
+        "study_instance_uid": instance.study_instance_uid,
+        "series_instance_uid": instance.series_instance_uid,
+        "first_arrival": arrival.reception.at,
+    }
+    insert_missing(connection, schema.series, [series])
+
+
+def _same_content(old: Row[Any], arrival: _Arrival) -> bool:
+    same_pixels = arrival.pixels_sha256 != "" and old.pixels_sha256 == arrival.pixels_sha256
+    return same_pixels and dict(old.tags) == dict(arrival.instance.tags)
+
+
+def _repeat(connection: Connection, arrival: _Arrival) -> None:
+    """Note that the sender of a study is not done yet, though it repeats itself."""
+    table = schema.study
+    connection.execute(
+        update(table)
+        .where(
+            table.c.study_instance_uid == arrival.instance.study_instance_uid,
+            table.c.state == StudyState.RECEIVING,
+        )
+        .values(last_arrival=arrival.reception.at)
+    )
+
+
+def _grow(connection: Connection, arrival: _Arrival, study: Row[Any], *, counts: bool) -> None:
+    """Note that a study has changed; what ``counts`` opens it again if it was complete."""
+    reopens = counts and study.state == StudyState.COMPLETE
+    connection.execute(
+        update(schema.study)
+        .where(schema.study.c.study_instance_uid == study.study_instance_uid)
+        .values(
+            state=StudyState.RECEIVING if reopens else study.state,
+            revision=study.revision + 1,
+            last_arrival=arrival.reception.at,
+        )
+    )
+
+
+def _remember(connection: Connection, arrival: _Arrival, meaning: Added) -> None:
+    instance, reception = arrival.instance, arrival.reception
+    connection.execute(
+        insert(schema.reception).values(
+            sop_instance_uid=instance.sop_instance_uid,
+            study_instance_uid=instance.study_instance_uid,
+            sha256=arrival.sha256,
+            called_ae=reception.called_ae,
+            calling_ae=reception.calling_ae,
+            address=reception.address,
+            at=reception.at,
+            path=str(instance.path),
+            meaning=meaning,
+        )
+    )
+
+
+def _is_ours(connection: Connection, sop_instance_uid: str) -> bool:
+    query = select(schema.artifact.c.sop_instance_uid).where(
+        schema.artifact.c.sop_instance_uid == sop_instance_uid
+    )
+    return connection.scalar(query) is not None
+
+
+def _instance(row: Row[Any]) -> Instance:
+    return Instance(
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        path=Path(row.path),
+        patient_id=row.patient_id,
+        tags=dict(row.tags),
+    )

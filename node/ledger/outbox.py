@@ -1,10 +1,15 @@
 """What is owed to whom: objects that wait for a destination."""
 
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Row, select, update
 
-from node.task import Delivery
+from node.ledger import audit, schema
+from node.ledger.engine import reading
+from node.ledger.studies import StudyState
+from node.task import Delivery, DeliveryState
 
 
 def due(engine: Engine, destination: str, now: datetime, limit: int = 100) -> tuple[Delivery, ...]:
@@ -12,12 +17,29 @@ def due(engine: Engine, destination: str, now: datetime, limit: int = 100) -> tu
 
     Nothing of a quarantined study is due.
     """
-    raise NotImplementedError
+    table = schema.delivery
+    query = (
+        select(table)
+        .join(schema.task, schema.task.c.id == table.c.task_id)
+        .join(schema.study, schema.study.c.study_instance_uid == schema.task.c.study_instance_uid)
+        .where(
+            table.c.destination == destination,
+            table.c.state == DeliveryState.WAITING,
+            table.c.not_before <= now,
+            schema.study.c.state != StudyState.QUARANTINED,
+        )
+        .order_by(table.c.task_id, table.c.id)
+        .limit(limit)
+    )
+    with reading(engine) as connection:
+        return tuple(_delivery(row) for row in connection.execute(query))
 
 
 def delivered(engine: Engine, delivery: Delivery, status: int, now: datetime) -> bool:
     """Record that the destination has the object; False if it was settled otherwise meanwhile."""
-    raise NotImplementedError
+    return _settle(
+        engine, delivery, state=DeliveryState.DELIVERED, status=status, reason="", changed=now
+    )
 
 
 def postpone(
@@ -30,26 +52,107 @@ def postpone(
     now: datetime,
 ) -> bool:
     """Count one failed try, to be repeated not before ``not_before``."""
-    raise NotImplementedError
+    return _settle(
+        engine,
+        delivery,
+        state=DeliveryState.WAITING,
+        status=status,
+        reason=reason,
+        changed=now,
+        not_before=not_before,
+        attempt=delivery.attempt + 1,
+    )
 
 
 def park(
     engine: Engine, delivery: Delivery, *, status: int | None, reason: str, now: datetime
 ) -> bool:
     """Stop trying by itself; a person can release it."""
-    raise NotImplementedError
+    return _settle(
+        engine, delivery, state=DeliveryState.PARKED, status=status, reason=reason, changed=now
+    )
 
 
-def refuse(engine: Engine, delivery: Delivery, *, status: int, reason: str, now: datetime) -> bool:
-    """Record that the destination said no for good."""
-    raise NotImplementedError
+def refuse(
+    engine: Engine, delivery: Delivery, *, status: int | None, reason: str, now: datetime
+) -> bool:
+    """Record that the destination said no for good; without a status, in its negotiation."""
+    return _settle(
+        engine, delivery, state=DeliveryState.REFUSED, status=status, reason=reason, changed=now
+    )
 
 
 def release(engine: Engine, delivery_id: int, now: datetime) -> bool:
     """Put a parked or refused delivery back into the queue, with fresh attempts."""
-    raise NotImplementedError
+    table = schema.delivery
+    with engine.begin() as connection:
+        row = connection.execute(
+            update(table)
+            .where(
+                table.c.id == delivery_id,
+                table.c.state.in_((DeliveryState.PARKED, DeliveryState.REFUSED)),
+            )
+            .values(state=DeliveryState.WAITING, attempt=0, not_before=now, changed=now)
+            .returning(*table.c)
+        ).one_or_none()
+        if row is not None:
+            _audit(connection, "delivery_released", row, actor="operator", now=now)
+    return row is not None
 
 
 def of_task(engine: Engine, task_id: int) -> tuple[Delivery, ...]:
     """Return everything that a task owes or has delivered."""
-    raise NotImplementedError
+    table = schema.delivery
+    query = select(table).where(table.c.task_id == task_id).order_by(table.c.id)
+    with reading(engine) as connection:
+        return tuple(_delivery(row) for row in connection.execute(query))
+
+
+def _settle(engine: Engine, delivery: Delivery, *, changed: datetime, **values: Any) -> bool:
+    table = schema.delivery
+    with engine.begin() as connection:
+        row = connection.execute(
+            update(table)
+            .where(table.c.id == delivery.id, table.c.state == DeliveryState.WAITING)
+            .values(changed=changed, **values)
+            .returning(*table.c)
+        ).one_or_none()
+        if row is not None and row.state != DeliveryState.WAITING:
+            event = f"delivery_{row.state}"
+            _audit(connection, event, row, actor=delivery.destination, now=changed)
+    return row is not None
+
+
+def _audit(connection: Connection, event: str, row: Row[Any], *, actor: str, now: datetime) -> None:
+    query = select(schema.task.c.study_instance_uid).where(schema.task.c.id == row.task_id)
+    detail: dict[str, str | int] = {
+        "task": row.task_id,
+        "sop_instance_uid": row.sop_instance_uid,
+        "destination": row.destination,
+        "reason": row.reason,
+    }
+    if row.status is not None:
+        detail["status"] = f"0x{row.status:04X}"
+    audit.record(
+        connection,
+        event,
+        now=now,
+        actor=actor,
+        study_instance_uid=connection.scalar(query),
+        detail=detail,
+    )
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        task_id=row.task_id,
+        destination=row.destination,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        path=Path(row.path),
+        state=DeliveryState(row.state),
+        attempt=row.attempt,
+        not_before=row.not_before,
+        status=row.status,
+    )

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Table, func, select
+
+from node.ledger import schema
+from node.ledger.engine import reading
+from node.ledger.studies import StudyState
+from node.task import DeliveryState, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,4 +45,95 @@ class Summary:
 
 def summary(engine: Engine, *, limit: int = 50) -> Summary:
     """Return the counts and the newest ``limit`` complaints of each kind."""
-    raise NotImplementedError
+    with reading(engine) as connection:
+        instances = schema.instance.c
+        counted = select(func.count()).where(instances.replaced_in.is_(None))
+        return Summary(
+            instances=connection.scalar(counted.select_from(schema.instance)) or 0,
+            studies=_counts(connection, schema.study),
+            tasks=_counts(connection, schema.task),
+            deliveries=_deliveries(connection),
+            complaints=(
+                *_studies(connection, limit),
+                *_tasks(connection, limit),
+                *_refusals(connection, limit),
+            ),
+        )
+
+
+def _counts(connection: Connection, table: Table) -> dict[str, int]:
+    query = select(table.c.state, func.count()).group_by(table.c.state).order_by(table.c.state)
+    return dict(connection.execute(query).tuples())
+
+
+def _deliveries(connection: Connection) -> dict[str, dict[str, int]]:
+    table = schema.delivery.c
+    key = (table.destination, table.state)
+    found: dict[str, dict[str, int]] = {}
+    for destination, state, count in connection.execute(
+        select(*key, func.count()).group_by(*key).order_by(*key)
+    ):
+        found.setdefault(destination, {})[state] = count
+    return found
+
+
+def _studies(connection: Connection, limit: int) -> list[Complaint]:
+    table = schema.study
+    query = (
+        select(table)
+        .where(table.c.state == StudyState.QUARANTINED)
+        .order_by(table.c.last_arrival.desc())
+        .limit(limit)
+    )
+    return [
+        Complaint(
+            kind="study",
+            id=row.study_instance_uid,
+            study_instance_uid=row.study_instance_uid,
+            name="",
+            state=row.state,
+            text=row.quarantine_reason,
+            since=row.last_arrival,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _tasks(connection: Connection, limit: int) -> list[Complaint]:
+    table = schema.task
+    stuck = (State.PARKED, State.FAILED, State.QUARANTINED, State.REJECTED)
+    query = select(table).where(table.c.state.in_(stuck)).order_by(table.c.changed.desc())
+    return [
+        Complaint(
+            kind="task",
+            id=str(row.id),
+            study_instance_uid=row.study_instance_uid,
+            name=row.route,
+            state=row.state,
+            text=row.error,
+            since=row.changed,
+        )
+        for row in connection.execute(query.limit(limit))
+    ]
+
+
+def _refusals(connection: Connection, limit: int) -> list[Complaint]:
+    table, tasks = schema.delivery, schema.task
+    query = (
+        select(table, tasks.c.study_instance_uid)
+        .join(tasks, tasks.c.id == table.c.task_id)
+        .where(table.c.state.in_((DeliveryState.PARKED, DeliveryState.REFUSED)))
+        .order_by(table.c.changed.desc())
+    )
+    return [
+        Complaint(
+            kind="delivery",
+            id=str(row.id),
+            study_instance_uid=row.study_instance_uid,
+            name=row.destination,
+            state=row.state,
+            text=row.reason,
+            since=row.changed,
+        )
+        for row in connection.execute(query.limit(limit))
+    ]

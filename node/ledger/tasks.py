@@ -1,61 +1,145 @@
 """The queue: tasks with lease, fence and history, changed in one function along TRANSITIONS."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
 
-from node.task import NewDelivery, PlannedTask, State, Task
+from node.errors import TransitionError
+from node.ledger import audit
+from node.ledger.engine import insert_missing, reading
+from node.ledger.schema import artifact, delivery, task, task_event
+from node.task import TRANSITIONS, DeliveryState, NewDelivery, PlannedTask, State, Task
+
+#: Workers that a task may kill before it is put aside.
+_DEATHS = 2
+_OPERATOR = "operator"
 
 
-def complete_study(
-    engine: Engine,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """One step along TRANSITIONS, of every task that a condition names."""
+
+    before: State
+    after: State
+    now: datetime
+    #: None leaves what is written there.
+    error: str | None = None
+    #: Who decides; empty for the worker that holds or held the task.
+    actor: str = ""
+
+
+def add(
+    connection: Connection,
     study_instance_uid: str,
-    planned: Sequence[PlannedTask],
+    generation: int,
     *,
+    planned: Sequence[PlannedTask],
     now: datetime,
-    revision: int | None = None,
 ) -> tuple[int, ...]:
-    """Mark a study complete and add its tasks, READY, in one transaction; idempotent.
+    """Add READY tasks inside the caller's transaction; return the ids of those that are new.
 
-    Late images open the next generation only for the routes that select one of them; if no route
-    does, they join the present generation and nothing is added.
-
-    Parameters
-    ----------
-    revision
-        What ``studies.due`` saw; if something has arrived since, nothing happens.
-
-    Returns
-    -------
-    Ids of the added tasks. The key ``infer:{study}:{generation}:{route}:{config_hash}`` exists
-    once, so a repeated call adds nothing.
+    The caller holds the study's row. The key ``infer:{study}:{generation}:{route}:{config_hash}``
+    exists once, so repeating adds nothing.
     """
-    raise NotImplementedError
+    keys = [
+        f"infer:{study_instance_uid}:{generation}:{plan.route}:{plan.config_hash}"
+        for plan in planned
+    ]
+    known = set(connection.scalars(select(task.c.key).where(task.c.key.in_(keys))))
+    added = []
+    for key, plan in zip(keys, planned, strict=True):
+        if key in known:
+            continue
+        known.add(key)
+        row = connection.execute(
+            insert(task)
+            .values(
+                key=key,
+                study_instance_uid=study_instance_uid,
+                generation=generation,
+                route=plan.route,
+                config_hash=plan.config_hash,
+                priority=int(plan.priority),
+                state=State.READY,
+                attempt=0,
+                deaths=0,
+                token=0,
+                worker="",
+                not_before=now,
+                error="",
+                created=now,
+                changed=now,
+            )
+            .returning(*task.c)
+        ).one()
+        _remember(connection, row, before=None, now=now, actor="completion")
+        added.append(int(row.id))
+    return tuple(added)
 
 
 def claim(engine: Engine, worker: str, now: datetime, lease_seconds: float = 60.0) -> Task | None:
     """Return the most urgent READY task, now RUNNING for ``worker``, or None; one winner only."""
-    raise NotImplementedError
+    # The one form that is right on both: SQLAlchemy drops FOR UPDATE SKIP LOCKED on SQLite, where
+    # BEGIN IMMEDIATE already admits a single writer.
+    candidate = (
+        select(task.c.id)
+        .where(task.c.state == State.READY, task.c.not_before <= now)
+        .order_by(task.c.priority, task.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    with engine.begin() as connection:
+        claimed = _move(
+            connection,
+            _Change(before=State.READY, after=State.RUNNING, now=now),
+            task.c.id == candidate,
+            token=task.c.token + 1,
+            attempt=task.c.attempt + 1,
+            worker=worker,
+            lease_until=now + timedelta(seconds=lease_seconds),
+        )
+    return _task(claimed[0]) if claimed else None
 
 
-def renew(engine: Engine, task: Task, now: datetime, lease_seconds: float = 60.0) -> bool:
+def renew(engine: Engine, held: Task, now: datetime, lease_seconds: float = 60.0) -> bool:
     """Lengthen the lease; False means that the task is no longer this worker's: stop the work."""
-    raise NotImplementedError
+    with engine.begin() as connection:
+        renewed = connection.execute(
+            update(task)
+            .where(_held(held), task.c.state == State.RUNNING)
+            .values(lease_until=now + timedelta(seconds=lease_seconds))
+            .returning(task.c.id)
+        ).all()
+    return bool(renewed)
 
 
-def finish(engine: Engine, task: Task, deliveries: Sequence[NewDelivery], now: datetime) -> bool:
+def finish(engine: Engine, held: Task, deliveries: Sequence[NewDelivery], now: datetime) -> bool:
     """Record the results: DONE, artifacts and outbox rows in one fenced transaction.
 
     False means that the task was another's by now: nothing was recorded, throw the result away.
     The SOP Instance UIDs are ours from here on.
     """
-    raise NotImplementedError
+    with engine.begin() as connection:
+        done = _move(
+            connection,
+            _Change(before=State.RUNNING, after=State.DONE, now=now, error=""),
+            _held(held),
+            lease_until=None,
+        )
+        if done:
+            insert_missing(connection, artifact, [_artifact(held, one, now) for one in deliveries])
+            owed = [_owed(held, one, now) for one in deliveries if one.destination is not None]
+            insert_missing(connection, delivery, owed)
+    return bool(done)
 
 
 def give_up(
     engine: Engine,
-    task: Task,
+    held: Task,
     *,
     state: State,
     error: str,
@@ -68,8 +152,33 @@ def give_up(
     ----------
     error
         For a person: what happened, with UIDs and numbers, never a patient's name or ID.
+
+    Raises
+    ------
+    TransitionError
+        An attempt cannot be given up into that state.
     """
-    raise NotImplementedError
+    if state is State.DONE:
+        raise TransitionError(f"task {held.id}: only finish leads to done")
+    with engine.begin() as connection:
+        moved = _move(
+            connection,
+            _Change(before=State.RUNNING, after=state, now=now, error=error),
+            _held(held),
+            lease_until=None,
+            not_before=not_before or now,
+        )
+    return bool(moved)
+
+
+def died(engine: Engine, held: Task, *, error: str, now: datetime) -> State | None:
+    """Record that the task killed the process that ran it; fenced.
+
+    Returns READY, or QUARANTINED at the second death, or None if it was another's by now.
+    """
+    with engine.begin() as connection:
+        moved = _bury(connection, _held(held), error, now)
+    return State(moved[0].state) if moved else None
 
 
 def reclaim_expired(engine: Engine, now: datetime) -> tuple[int, ...]:
@@ -77,7 +186,9 @@ def reclaim_expired(engine: Engine, now: datetime) -> tuple[int, ...]:
 
     Returns the ids of all that were taken back.
     """
-    raise NotImplementedError
+    with engine.begin() as connection:
+        moved = _bury(connection, task.c.lease_until < now, "the worker did not come back", now)
+    return tuple(int(row.id) for row in moved)
 
 
 def retry(engine: Engine, task_id: int, now: datetime) -> None:
@@ -88,7 +199,12 @@ def retry(engine: Engine, task_id: int, now: datetime) -> None:
     TransitionError
         The task is in another state, or does not exist.
     """
-    raise NotImplementedError
+    with engine.begin() as connection:
+        before = _state(connection, task_id)
+        if before is State.RUNNING:
+            raise TransitionError(f"task {task_id} is running")
+        change = _Change(before=before, after=State.READY, now=now, error="", actor=_OPERATOR)
+        _move(connection, change, task.c.id == task_id, attempt=0, deaths=0, not_before=now)
 
 
 def cancel(engine: Engine, task_id: int, now: datetime) -> None:
@@ -99,14 +215,144 @@ def cancel(engine: Engine, task_id: int, now: datetime) -> None:
     TransitionError
         The task is in another state, or does not exist.
     """
-    raise NotImplementedError
+    with engine.begin() as connection:
+        before = _state(connection, task_id)
+        change = _Change(before=before, after=State.CANCELLED, now=now, actor=_OPERATOR)
+        _move(connection, change, task.c.id == task_id, lease_until=None)
+
+
+def cancel_all(
+    connection: Connection,
+    condition: ColumnElement[bool],
+    *,
+    before: Sequence[State],
+    reason: str,
+    now: datetime,
+) -> None:
+    """Cancel every task in those states that meets the condition, in the caller's transaction."""
+    for state in before:
+        change = _Change(before=state, after=State.CANCELLED, now=now, error=reason, actor="ledger")
+        _move(connection, change, condition, lease_until=None)
 
 
 def find(engine: Engine, task_id: int) -> Task | None:
     """Return a task as it stands, or None."""
-    raise NotImplementedError
+    with reading(engine) as connection:
+        row = connection.execute(select(task).where(task.c.id == task_id)).one_or_none()
+    return None if row is None else _task(row)
 
 
 def of_study(engine: Engine, study_instance_uid: str) -> tuple[Task, ...]:
     """Return the tasks of a study, oldest first."""
-    raise NotImplementedError
+    query = select(task).where(task.c.study_instance_uid == study_instance_uid).order_by(task.c.id)
+    with reading(engine) as connection:
+        return tuple(_task(row) for row in connection.execute(query))
+
+
+def _move(
+    connection: Connection, change: _Change, condition: ColumnElement[bool], **values: Any
+) -> Sequence[Row[Any]]:
+    """Change the state of all tasks that meet the condition: the only statement that does."""
+    if (change.before, change.after) not in TRANSITIONS:
+        raise TransitionError(f"a task never goes from {change.before} to {change.after}")
+    if change.error is not None:
+        values["error"] = change.error
+    rows = connection.execute(
+        update(task)
+        .where(condition, task.c.state == change.before)
+        .values(state=change.after, changed=change.now, **values)
+        .returning(*task.c)
+    ).all()
+    for row in rows:
+        actor = change.actor or row.worker
+        _remember(connection, row, before=change.before, now=change.now, actor=actor)
+    return rows
+
+
+def _remember(
+    connection: Connection, row: Row[Any], *, before: State | None, now: datetime, actor: str
+) -> None:
+    connection.execute(
+        insert(task_event).values(
+            task_id=row.id,
+            at=now,
+            before=before,
+            after=row.state,
+            attempt=row.attempt,
+            worker=actor,
+            error=row.error,
+        )
+    )
+    audit.record(
+        connection,
+        f"task_{row.state}",
+        now=now,
+        actor=actor,
+        study_instance_uid=row.study_instance_uid,
+        detail={"task": int(row.id), "route": row.route, "attempt": int(row.attempt)},
+    )
+
+
+def _bury(
+    connection: Connection, condition: ColumnElement[bool], error: str, now: datetime
+) -> list[Row[Any]]:
+    last = _Change(before=State.RUNNING, after=State.QUARANTINED, now=now, error=error)
+    again = _Change(before=State.RUNNING, after=State.READY, now=now, error=error)
+    values = {"lease_until": None, "not_before": now, "deaths": task.c.deaths + 1}
+    quarantined = _move(connection, last, condition & (task.c.deaths >= _DEATHS - 1), **values)
+    return [*quarantined, *_move(connection, again, condition, **values)]
+
+
+def _held(held: Task) -> ColumnElement[bool]:
+    return (task.c.id == held.id) & (task.c.token == held.token)
+
+
+def _state(connection: Connection, task_id: int) -> State:
+    query = select(task.c.state).where(task.c.id == task_id).with_for_update()
+    state = connection.scalar(query)
+    if state is None:
+        raise TransitionError(f"there is no task {task_id}")
+    return State(state)
+
+
+def _artifact(held: Task, made: NewDelivery, now: datetime) -> dict[str, object]:
+    return {
+        "sop_instance_uid": made.sop_instance_uid,
+        "task_id": held.id,
+        "sop_class_uid": made.sop_class_uid,
+        "path": str(made.path),
+        "created": now,
+    }
+
+
+def _owed(held: Task, made: NewDelivery, now: datetime) -> dict[str, object]:
+    return {
+        "task_id": held.id,
+        "destination": made.destination,
+        "sop_instance_uid": made.sop_instance_uid,
+        "sop_class_uid": made.sop_class_uid,
+        "path": str(made.path),
+        "state": DeliveryState.WAITING,
+        "attempt": 0,
+        "not_before": now,
+        "status": None,
+        "reason": "",
+        "changed": now,
+    }
+
+
+def _task(row: Row[Any]) -> Task:
+    return Task(
+        id=row.id,
+        study_instance_uid=row.study_instance_uid,
+        generation=row.generation,
+        route=row.route,
+        config_hash=row.config_hash,
+        priority=row.priority,
+        state=State(row.state),
+        attempt=row.attempt,
+        token=row.token,
+        not_before=row.not_before,
+        error=row.error,
+        created=row.created,
+    )
