@@ -9,13 +9,17 @@ from scipy import ndimage
 
 from ai.phantom.anatomy import SPACING_MM
 
-DIAMETER_MM = (10.0, 24.0)
+DIAMETER_MM = (12.0, 26.0)
 #: Standard deviation of the texture, as a fraction of white matter's brightness.
-_AMPLITUDE = (0.06, 0.10)
+_AMPLITUDE = (0.10, 0.15)
 #: Local structure is replaced by its average over this Gaussian sigma.
 _FADE_MM = 3.0
-#: The texture's band: the difference of two Gaussians, wavelengths of about 5 to 10 mm.
-_BAND_MM = (1.0, 2.0)
+#: Textures are differences of two Gaussians (mm): the lesion's has wavelengths of about 4 to 8 mm.
+_LESION_MM = (1.0, 2.0)
+_SWELL_MM = (4.0, 8.0)
+_RIM_MM = (3.0, 6.0)
+#: Where a pattern's bright side is cut off, in standard deviations.
+_BRIGHTEST = 0.5
 #: A place must lie in tissue: at least this share of it brighter than ``_TISSUE``.
 _TISSUE = 0.45
 _TISSUE_SHARE = 0.93
@@ -112,20 +116,23 @@ def _soft_shape(
     ]
     z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     distance = np.sqrt(z**2 + y**2 + x**2)
-    distance += 0.12 * _band(distance.shape, (3.0, 6.0), rng)
+    distance += 0.12 * _band(distance.shape, _RIM_MM, rng)
     # From full to none over about 2 mm.
     return np.clip(0.5 + (1 - distance) * diameter_mm / 4, 0, 1).astype(np.float32)
 
 
 def _texture(shape: tuple[int, ...], kind: Kind, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a pattern of mean 0 and standard deviation 1, or zeros for a faded region."""
+    """Return a pattern of mean 0 and standard deviation 1, or zeros for a faded region.
+
+    Bright spots are cut off and dark ones kept, so that no pattern shows by being the brightest.
+    """
     if kind is Kind.FADED:
         return np.zeros(shape, dtype=np.float32)
     if kind is Kind.GRAIN:
-        return rng.standard_normal(shape, dtype=np.float32)
-    if kind is Kind.SWELL:
-        return _band(shape, (4.0, 8.0), rng)
-    return _band(shape, _BAND_MM, rng)
+        pattern = rng.standard_normal(shape, dtype=np.float32)
+    else:
+        pattern = _band(shape, _SWELL_MM if kind is Kind.SWELL else _LESION_MM, rng)
+    return _standardized(np.minimum(pattern, _BRIGHTEST))
 
 
 def _band(
@@ -137,5 +144,9 @@ def _band(
         ndimage.gaussian_filter(noise, [sigma / spacing for spacing in SPACING_MM], mode="wrap")
         for sigma in sigmas_mm
     )
-    band = fine - coarse
-    return ((band - band.mean()) / band.std()).astype(np.float32)
+    return _standardized(fine - coarse)
+
+
+def _standardized(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    centered: NDArray[np.float32] = (values - values.mean()) / values.std()
+    return centered

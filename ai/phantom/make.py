@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ai.phantom.anatomy import GRID_SHAPE, SPACING_MM, grid_affine, make_anatomy, stretched
 from ai.phantom.inserts import DECOYS, Kind, find_site, plant
-from ai.phantom.template import Template, load_template
+from ai.phantom.template import load_template
 from dicom_io.uids import named_uid
 from dicom_io.volume import SourceFrame, Volume
 
