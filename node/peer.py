@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, evt
@@ -246,9 +246,9 @@ def store(peer: Peer, association: Association, item: StoredObject) -> int:
         for context in association.accepted_contexts
     }
     if (item.sop_class_uid, item.transfer_syntax_uid) in accepted:
-        return _status_of(peer, association.send_c_store(item.path))
+        return _sent(peer, association, item.path)
     if accepted & _proposals(item):
-        return _status_of(peer, association.send_c_store(dcmread(item.path)))
+        return _sent(peer, association, dcmread(item.path))
     raise NoContextError(
         f"{peer.name} accepts no presentation context for SOP class {item.sop_class_uid} "
         f"in transfer syntax {item.transfer_syntax_uid}"
@@ -298,6 +298,13 @@ def _status_or_none(peer: Peer, association: Association, item: StoredObject) ->
         return store(peer, association, item)
     except NoContextError:
         return None
+
+
+def _sent(peer: Peer, association: Association, source: Path | Dataset) -> int:
+    try:
+        return _status_of(peer, association.send_c_store(source))
+    except RuntimeError as error:  # pynetdicom's word for an association that has just ended
+        raise AssociationLostError(f"{peer.name} ended the association") from error
 
 
 def _status_of(peer: Peer, response: object) -> int:

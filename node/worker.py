@@ -207,8 +207,7 @@ class Worker:
         """Take the written objects into the store and return what is owed to whom."""
         config = self._settings.config
         receptions = studies.receptions(self._engine, task.study_instance_uid)
-        named = destinations_of(route, receptions, config.peers)
-        owed: tuple[str | None, ...] = (None,) if route.mode is Mode.SHADOW else named
+        owed = destinations_of(route, receptions, config.peers)
         deliveries = []
         for file in result.files:
             _require_own(file, self._folder(task))
