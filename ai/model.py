@@ -50,6 +50,8 @@ class Prepared:
     #: 4 x 4 float64 from the prepared index (i, j, k, 1) to the source (slice, row, column, 1).
     source_from_prepared: NDArray[np.float64]
     source: Volume
+    #: What the network sees at once, in tensor axis order, where it slides; None: all of it.
+    window: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,3 +38,5 @@ class ModelSettings:
     intended_use: IntendedUse = IntendedUse()
     threshold: float = 0.5
     temperature: float = 1.0
+    #: Torch device: ``cpu``, ``cuda`` or ``cuda:1``.
+    device: str = "cpu"

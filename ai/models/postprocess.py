@@ -1,0 +1,139 @@
+"""What a bundle's post-processing makes of an output: probabilities, or masks on the source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.transforms.post.dictionary import Activationsd, AsDiscreted, Invertd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ai.errors import ModelUnavailableError
+from ai.model import Label, Prepared
+from ai.prepare import Transform, labels_to_source_grid, probabilities_to_source_grid
+
+_PREDICTION = "pred"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postprocessing:
+    """A bundle's steps after the network, parted where they leave the prepared grid."""
+
+    #: On the prepared grid.
+    before: tuple[Transform, ...] = ()
+    #: On the grid of the source.
+    after: tuple[Transform, ...] = ()
+    image_key: str = "image"
+
+    @property
+    def steps(self) -> tuple[Transform, ...]:
+        """All of them, in order."""
+        return (*self.before, *self.after)
+
+
+def part_at_inversion(transforms: Sequence[Transform], image_key: str) -> Postprocessing:
+    """Return the steps before and after ``Invertd``, which the way back by affines replaces."""
+    for position, transform in enumerate(transforms):
+        if isinstance(transform, Invertd):
+            before, after = transforms[:position], transforms[position + 1 :]
+            break
+    else:
+        before, after = transforms, ()
+    return Postprocessing(before=tuple(before), after=tuple(after), image_key=image_key)
+
+
+def class_probabilities(
+    output: Tensor, post: Postprocessing, labels: Sequence[Label]
+) -> dict[str, float]:
+    """Return label name to probability for a classifier's output [1, K].
+
+    Only the bundle's activation is applied; where it has none but takes the most probable class,
+    classes exclude each other and softmax is meant.
+
+    Raises
+    ------
+    ModelUnavailableError
+        There is no activation and the output is no probability, or a label has no channel.
+    """
+    _require_channels(output, labels)
+    activations: list[Any] = [step for step in post.steps if isinstance(step, Activationsd)]
+    if activations:
+        values = _run(activations, {_PREDICTION: output[0]})
+    elif _takes_largest(post.steps):
+        values = torch.softmax(output[0], dim=0)
+    else:
+        values = output[0]
+    if float(values.min()) < 0.0 or float(values.max()) > 1.0:
+        raise ModelUnavailableError(
+            f"the bundle's post-processing has no activation and the network gives "
+            f"{float(values.min()):.3g} to {float(values.max()):.3g}: not a probability"
+        )
+    return {label.name: float(values[label.channel]) for label in labels}
+
+
+def source_masks(
+    output: Tensor, prepared: Prepared, post: Postprocessing, labels: Sequence[Label]
+) -> dict[str, NDArray[Any]]:
+    """Return label name to mask, bool [slice, row, column], for an output [1, K, *S].
+
+    Raises
+    ------
+    ModelUnavailableError
+        The post-processing does not end in classes, or in ones that cannot be told apart.
+    """
+    _require_channels(output, labels)
+    entry = {_PREDICTION: output[0], post.image_key: prepared.tensor[0]}
+    values = _run(post.before, entry)
+    if _is_discrete(post.before) or not values.is_floating_point():
+        values = labels_to_source_grid(values, prepared)
+    else:
+        values = probabilities_to_source_grid(values, prepared)
+    if post.after:
+        values = _run(post.after, {_PREDICTION: values})
+    masks = _masks(values, post.steps, labels, channels=output.shape[1])
+    return {name: _read_only(mask) for name, mask in masks.items()}
+
+
+def _run(steps: Sequence[Transform], entry: Mapping[str, Any]) -> Tensor:
+    current = dict(entry)
+    for step in steps:
+        current = step(current)
+    return torch.as_tensor(current[_PREDICTION]).as_subclass(Tensor)
+
+
+def _masks(
+    values: Tensor, steps: Sequence[Transform], labels: Sequence[Label], *, channels: int
+) -> dict[str, Tensor]:
+    if _takes_largest(steps) and values.shape[0] == 1:
+        return {label.name: values[0] == label.channel for label in labels}
+    if not _is_discrete(steps) or values.shape[0] != channels:
+        raise ModelUnavailableError(
+            f"the bundle's post-processing turns {channels} channels into {values.shape[0]} "
+            f"and not by AsDiscreted: what they mean cannot be told"
+        )
+    return {label.name: values[label.channel] > 0.5 for label in labels}
+
+
+def _require_channels(output: Tensor, labels: Sequence[Label]) -> None:
+    beyond = [label for label in labels if not 0 <= label.channel < output.shape[1]]
+    if beyond:
+        raise ModelUnavailableError(
+            f"the network has {output.shape[1]} output channels and none for "
+            f"{', '.join(f'{label.name} ({label.channel})' for label in beyond)}: "
+            f"correct [model.labels]"
+        )
+
+
+def _is_discrete(steps: Sequence[Transform]) -> bool:
+    return any(isinstance(step, AsDiscreted) for step in steps)
+
+
+def _takes_largest(steps: Sequence[Transform]) -> bool:
+    return any(isinstance(step, AsDiscreted) and any(step.argmax) for step in steps)
+
+
+def _read_only(mask: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = mask.cpu().numpy()
+    array.setflags(write=False)
+    return array
