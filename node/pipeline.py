@@ -10,8 +10,9 @@ from pydicom import Dataset
 
 from ai.model import Model
 from ai.settings import ModelSettings
+from dicom_io.analysis import Analysis
 from dicom_io.origin import Origin
-from dicom_io.read import read_inputs
+from dicom_io.read import Input, read_inputs
 from dicom_io.select import Selector
 from dicom_io.study import Study
 from node.config import GateSettings, Plan
@@ -58,6 +59,15 @@ def run(
     EncodingError
         An object did not pass its check.
     """
+    inputs, released = release(study, plan, stage=stage)
+    with stage("encode"):
+        return encode_analyses(released, inputs, origin, plan.encoders)
+
+
+def release(
+    study: Study, plan: LoadedPlan, *, stage: Stage = nullcontext
+) -> tuple[tuple[Input, ...], tuple[Analysis, ...]]:
+    """Return what was read, and what may be said of it; raises as ``run``."""
     with stage("read"):
         inputs = read_inputs(study, plan.select)
     with stage("analyze"):
@@ -65,9 +75,7 @@ def run(
             analyze(inputs, step.model, step.explainers, plan.settings) for step in plan.steps
         ]
     with stage("gate"):
-        released = apply_gate(analyses, plan.gate)
-    with stage("encode"):
-        return encode_analyses(released, inputs, origin, plan.encoders)
+        return inputs, apply_gate(analyses, plan.gate)
 
 
 def load_plan(
