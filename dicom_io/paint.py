@@ -88,7 +88,8 @@ def gray(plane: NDArray[np.float32], limits: tuple[float, float]) -> NDArray[np.
     """Return a plane [row, column] as gray values between black (lowest) and white (highest)."""
     lowest, highest = limits
     scaled = (plane - np.float32(lowest)) * np.float32(255.0 / (highest - lowest))
-    return np.clip(scaled, 0.0, 255.0).astype(np.uint8)
+    shown: NDArray[np.uint8] = np.clip(scaled, 0.0, 255.0).astype(np.uint8)
+    return shown
 
 
 def enlarged(plane: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:

@@ -1,0 +1,98 @@
+"""What the legend of an overlay says, in words for a radiologist."""
+
+from collections.abc import Sequence
+
+from dicom_io.analysis import Analysis, Explanation, Segment, Verdict
+from dicom_io.encode.words import (
+    NOT_FOR_DIAGNOSIS,
+    is_for_research,
+    measure_text,
+    percent,
+    verdict_text,
+)
+from dicom_io.legend import Legend, Line, Style
+from dicom_io.origin import Origin
+from dicom_io.paint import Display, lab_to_rgb, segment_lab
+
+
+def overlay_legend(
+    analysis: Analysis,
+    explanation: Explanation | None,
+    display: Display | None,
+    segments: Sequence[Segment],
+    *,
+    origin: Origin,
+) -> Legend:
+    """Return the legend: what is shown, how strong, how well checked, and by whom."""
+    return Legend(
+        head=_head(analysis, explanation, origin),
+        scale=_scale(display) if display is not None else (),
+        body=(*_outlines(segments), *_checks(explanation), *_model(analysis)),
+    )
+
+
+def _head(analysis: Analysis, explanation: Explanation | None, origin: Origin) -> tuple[Line, ...]:
+    title = "AI evidence map" if explanation else "AI outlines"
+    lines = [Line(text=title, style=Style.STRONG)]
+    if is_for_research(origin):
+        lines.append(Line(text=NOT_FOR_DIAGNOSIS, style=Style.ALERT))
+    if explanation is not None:
+        lines.append(Line(text="evidence for", style=Style.MUTED))
+        lines.append(Line(text=explanation.target, style=Style.STRONG))
+        lines.extend(_answer(analysis, explanation))
+        lines.append(Line(text=f"method {explanation.method}"))
+        if explanation.layer:
+            lines.append(Line(text=f"layer {explanation.layer}", style=Style.MUTED))
+    return tuple(lines)
+
+
+def _answer(analysis: Analysis, explanation: Explanation) -> list[Line]:
+    return [
+        Line(
+            text=f"{'PRESENT' if finding.present else 'not present'}, "
+            f"{percent(finding.probability)} (cut-off {percent(finding.threshold)})"
+        )
+        for finding in analysis.findings
+        if finding.label == explanation.target
+    ]
+
+
+def _scale(display: Display) -> tuple[Line, ...]:
+    if display.peak <= 0:
+        return (Line(text="No relevance speaks for it: nothing is painted", style=Style.ALERT),)
+    return (
+        Line(
+            text=f"100 % = {display.peak:.2e}: 99.9th percentile of the positive relevance of the "
+            f"whole image (range {display.lowest:.1e} to {display.highest:.1e}). "
+            "White line: 50 %. Evidence, not the outline of a finding.",
+            style=Style.MUTED,
+        ),
+    )
+
+
+def _outlines(segments: Sequence[Segment]) -> list[Line]:
+    return [
+        Line(text=segment.label, swatch=lab_to_rgb(segment_lab(number)))
+        for number, segment in enumerate(segments, 1)
+    ]
+
+
+def _checks(explanation: Explanation | None) -> list[Line]:
+    if explanation is None:
+        return []
+    style = Style.STRONG if explanation.verdict is Verdict.PASSED else Style.ALERT
+    lines = [Line(text=f"Explanation: {verdict_text(explanation)}", style=style)]
+    for measure in explanation.measures:
+        failed = Style.ALERT if measure.passed is False else Style.PLAIN
+        lines.append(Line(text=measure_text(measure), style=failed))
+    lines.extend(Line(text=reason, style=Style.ALERT) for reason in explanation.reasons)
+    lines.extend(Line(text=warning, style=Style.MUTED) for warning in explanation.warnings)
+    return lines
+
+
+def _model(analysis: Analysis) -> list[Line]:
+    card = analysis.model
+    lines = [Line(text=f"model {card.name} {card.version}", style=Style.MUTED)]
+    if card.notice:
+        lines.append(Line(text=card.notice, style=Style.ALERT))
+    return lines

@@ -1,0 +1,269 @@
+"""Secondary Capture series: image, relevance, outlines and legend in plain RGB, for any viewer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_io.analysis import Analysis, Explanation, Segment, Verdict
+from dicom_io.encode.geometry import (
+    decimal,
+    direction_letters,
+    image_orientation,
+    image_position,
+    opposite_letters,
+)
+from dicom_io.encode.inherit import (
+    Place,
+    header_of,
+    identify_private_scheme,
+    inherit_image_quality,
+    new_object,
+    source_image,
+    stand_at,
+    writable,
+)
+from dicom_io.encode.overlay_legend import overlay_legend
+from dicom_io.encode.roles import OVERLAY
+from dicom_io.encode.words import verdict_text
+from dicom_io.legend import Layout, draw_canvas, draw_footer, layout_of
+from dicom_io.origin import Origin
+from dicom_io.paint import (
+    FAINTEST,
+    Display,
+    displayed,
+    draw_outline,
+    enlarged,
+    gray,
+    heated,
+    lab_to_rgb,
+    segment_lab,
+    window_of,
+)
+from dicom_io.read import Input
+from dicom_io.volume import Volume
+
+SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Overlay:
+    """One series to be painted."""
+
+    #: Number of the explanation within its analysis; one more than the last for outlines alone.
+    index: int
+    explanation: Explanation | None
+    display: Display | None
+    segments: tuple[Segment, ...]
+    analysis: Analysis
+    source: Input
+    layout: Layout
+
+    @property
+    def slices(self) -> range:
+        """The slices that are sent: all between the first and last painted one, and a neighbor."""
+        painted = np.zeros(self.source.volume.grid_shape[0], bool)
+        if self.display is not None:
+            painted |= (self.display.levels >= round(FAINTEST * 255)).any(axis=(1, 2))
+        for segment in self.segments:
+            painted |= segment.mask.any(axis=(1, 2))
+        where = np.flatnonzero(painted)
+        if where.size == 0:
+            return range(len(painted) // 2, len(painted) // 2 + 1)
+        return range(max(int(where[0]) - 1, 0), min(int(where[-1]) + 2, len(painted)))
+
+
+def encode(
+    analysis: Analysis, source: Input, origin: Origin, produced: tuple[Dataset, ...]
+) -> tuple[Dataset, ...]:
+    """Return one single-frame RGB series per explanation that may leave.
+
+    Where none may, but segments were outlined, one series shows the outlines alone; without
+    either there is nothing to paint, and the report says so.
+    """
+    del produced
+    return tuple(
+        dataset
+        for overlay in _overlays(analysis, source)
+        for dataset in _encode_series(overlay, origin)
+    )
+
+
+def _overlays(analysis: Analysis, source: Input) -> Iterator[_Overlay]:
+    filled = tuple(segment for segment in analysis.segments if segment.mask.any())
+    shown = [
+        (index, explanation)
+        for index, explanation in enumerate(analysis.explanations)
+        if explanation.verdict is not Verdict.WITHHELD
+    ]
+    alone = [(len(analysis.explanations), None)] if filled and not shown else []
+    for index, explanation in [*shown, *alone]:
+        yield _Overlay(
+            index=index,
+            explanation=explanation,
+            display=displayed(explanation.heatmap) if explanation else None,
+            segments=filled,
+            analysis=analysis,
+            source=source,
+            layout=layout_of(*source.volume.grid_shape[1:]),
+        )
+
+
+def _encode_series(overlay: _Overlay, origin: Origin) -> Iterator[Dataset]:
+    slices = overlay.slices
+    common = _common(overlay, origin)
+    limits = window_of(overlay.source.volume.voxels[0], overlay.source.volume.window)
+    legend = overlay_legend(
+        overlay.analysis, overlay.explanation, overlay.display, overlay.segments, origin=origin
+    )
+    canvas = draw_canvas(overlay.layout, legend, _letters(overlay.source))
+    for number, index in enumerate(slices, 1):
+        dataset = Dataset()
+        dataset.update(common)
+        stand_at(dataset, _place(overlay, number), overlay.analysis, origin)
+        frame = overlay.source.volume.frames[index]
+        dataset.SourceImageSequence = [source_image(frame)]
+        _position(dataset, overlay, index)
+        painted = canvas.copy()
+        _insert(painted, _paint(overlay, index, limits), overlay.layout)
+        draw_footer(painted, overlay.layout, _footer(overlay, index))
+        octets = painted.tobytes()
+        dataset.PixelData = octets + b"\0" * (len(octets) % 2)
+        yield dataset
+
+
+def _place(overlay: _Overlay, number: int) -> Place:
+    explanation = overlay.explanation
+    what = f"outlines {overlay.analysis.model.name}"
+    if explanation is not None:
+        grade = verdict_text(explanation)
+        what = f"overlay {explanation.target}, {explanation.method}: {grade}"
+    return Place(
+        role=OVERLAY,
+        series=overlay.index,
+        instance=number,
+        series_number=9300 + overlay.index,
+        modality="OT",
+        sop_class_uid=SOP_CLASS_UID,
+        description=what,
+    )
+
+
+def _common(overlay: _Overlay, origin: Origin) -> Dataset:
+    """Return what all instances of a series share; what differs is not in it.
+
+    Building one data set and adding to copies of it is what makes long series affordable.
+    """
+    volume, layout = overlay.source.volume, overlay.layout
+    dataset = new_object(_place(overlay, 1), overlay.analysis, overlay.source, origin)
+    del dataset.SOPInstanceUID, dataset.InstanceNumber
+    header = header_of(volume.frames[0], overlay.source)
+    inherit_image_quality(dataset, header)
+    dataset.ConversionType = "WSD"
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    dataset.BurnedInAnnotation = header.get("BurnedInAnnotation") or "NO"
+    dataset.DerivationDescription = writable(_derivation(overlay), dataset)[:1024]
+    dataset.Rows, dataset.Columns = layout.rows, layout.columns
+    dataset.SamplesPerPixel = 3
+    dataset.PhotometricInterpretation = "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = 8
+    dataset.BitsStored = 8
+    dataset.HighBit = 7
+    dataset.PixelRepresentation = 0
+    _orient(dataset, overlay, header)
+    identify_private_scheme(dataset)
+    return dataset
+
+
+def _derivation(overlay: _Overlay) -> str:
+    what = "Outlines of segments"
+    if overlay.explanation is not None:
+        what = (
+            f"Relevance for {overlay.explanation.target} by {overlay.explanation.method}, "
+            "as fractions of the 99.9th percentile of the positive relevance of the whole image, "
+        )
+    return f"{what} over the source image, enlarged {overlay.layout.factor} times; legend beside it"
+
+
+def _orient(dataset: Dataset, overlay: _Overlay, header: Dataset) -> None:
+    volume, factor = overlay.source.volume, overlay.layout.factor
+    _, right, _, bottom = _letters(overlay.source)
+    dataset.PatientOrientation = [right, bottom] if right and bottom else None
+    if volume.affine is None or volume.spacing_mm is None:
+        return
+    if volume.frame_of_reference_uid is not None:
+        dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
+        dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator") or ""
+    slice_spacing, row_spacing, column_spacing = volume.spacing_mm
+    dataset.ImageOrientationPatient = image_orientation(volume.affine)
+    dataset.PixelSpacing = [decimal(row_spacing / factor), decimal(column_spacing / factor)]
+    dataset.SliceThickness = decimal(slice_spacing)
+
+
+def _position(dataset: Dataset, overlay: _Overlay, index: int) -> None:
+    affine = overlay.source.volume.affine
+    if affine is not None:
+        corner = overlay.layout.source_index(0)
+        dataset.ImagePositionPatient = image_position(affine, index, corner, corner)
+
+
+def _letters(source: Input) -> tuple[str, str, str, str]:
+    """Return what lies at the image's left, right, top and bottom (PS3.3 C.7.6.1.1.1)."""
+    affine = source.volume.affine
+    if affine is not None:
+        right = direction_letters(affine[:3, 2])
+        bottom = direction_letters(affine[:3, 1])
+    else:
+        stated = source.headers[0].get("PatientOrientation") or ("", "")
+        right, bottom = (str(letters) for letters in stated)
+    return opposite_letters(right), right, opposite_letters(bottom), bottom
+
+
+def _paint(overlay: _Overlay, index: int, limits: tuple[float, float]) -> NDArray[np.uint8]:
+    factor = overlay.layout.factor
+    background = enlarged(_background(overlay.source, index, limits), factor)
+    if overlay.display is None:
+        levels = np.zeros(background.shape[:2], np.uint8)
+    else:
+        levels = enlarged(overlay.display.levels[index], factor)
+    painted = heated(background, levels)
+    for number, segment in enumerate(overlay.segments, 1):
+        mask = np.repeat(np.repeat(segment.mask[index], factor, axis=0), factor, axis=1)
+        draw_outline(painted, mask, lab_to_rgb(segment_lab(number)))
+    return painted
+
+
+def _background(source: Input, index: int, limits: tuple[float, float]) -> NDArray[np.uint8]:
+    voxels = source.volume.voxels
+    interpretation = str(source.headers[0].get("PhotometricInterpretation", ""))
+    if voxels.shape[0] == 3 and not interpretation.startswith("MONOCHROME"):
+        return np.ascontiguousarray(
+            np.clip(voxels[:, index].transpose(1, 2, 0), 0, 255).astype(np.uint8)
+        )
+    plane = gray(voxels[0, index], limits)
+    return 255 - plane if interpretation == "MONOCHROME1" else plane
+
+
+def _insert(canvas: NDArray[np.uint8], painted: NDArray[np.uint8], layout: Layout) -> None:
+    rows, columns = painted.shape[:2]
+    margin = layout.margin
+    canvas[margin : margin + rows, margin : margin + columns] = painted
+
+
+def _footer(overlay: _Overlay, index: int) -> list[str]:
+    volume: Volume = overlay.source.volume
+    count = volume.grid_shape[0]
+    if volume.affine is None:
+        return []
+    rows, columns = volume.grid_shape[1:]
+    center = volume.affine @ (index, (rows - 1) / 2, (columns - 1) / 2, 1.0)
+    axis = int(np.argmax(np.abs(volume.affine[:3, 0])))
+    side = ("LR", "PA", "HF")[axis][0 if center[axis] >= 0 else 1]
+    sent = overlay.slices
+    return [
+        f"slice {index + 1} of {count}, {side} {abs(center[axis]):.1f} mm",
+        f"painted and sent: {sent[0] + 1} to {sent[-1] + 1}",
+    ]

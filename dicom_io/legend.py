@@ -1,0 +1,237 @@
+"""Legend beside a painted image: a panel of words and the color scale, never over anatomy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_io.errors import EncodingError
+from dicom_io.paint import FAINTEST, color_map
+
+#: Smaller images are enlarged by a whole factor until their longer side has this many pixels.
+LEAST_IMAGE_SIDE = 512
+_LEAST_CANVAS_ROWS = 548
+_PANEL_COLUMNS = 260
+_MARGIN = 18
+_FOOTER_ROWS = 58
+_FONT_SIZE = 13
+_RGB = {"plain": (214, 214, 214), "strong": (255, 255, 255), "alert": (255, 176, 0)}
+_MUTED = (150, 150, 150)
+
+Color = tuple[int, int, int]
+
+
+class Style(StrEnum):
+    """How a line of the legend looks."""
+
+    PLAIN = "plain"
+    STRONG = "strong"
+    ALERT = "alert"
+    MUTED = "muted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One paragraph of the legend; ``swatch`` draws a colored line before it."""
+
+    text: str
+    style: Style = Style.PLAIN
+    swatch: Color | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legend:
+    """All that stands beside every slice of one overlay."""
+
+    head: tuple[Line, ...]
+    #: Words under the color scale; empty: no scale is drawn.
+    scale: tuple[Line, ...]
+    body: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where image and panel lie on the canvas, in pixels."""
+
+    #: Whole factor by which the source image is enlarged.
+    factor: int
+    #: Black border around the image; it holds the orientation letters.
+    margin: int
+    image_rows: int
+    image_columns: int
+    rows: int
+    columns: int
+    #: Size of everything drawn, relative to a canvas of 548 rows.
+    scale: float
+
+    @property
+    def panel_left(self) -> int:
+        """First column of the panel."""
+        return self.image_columns + 2 * self.margin
+
+    def source_index(self, pixel: float) -> float:
+        """Return the source row (or column) index at a canvas row (or column)."""
+        return (pixel - self.margin + 0.5) / self.factor - 0.5
+
+
+def layout_of(rows: int, columns: int) -> Layout:
+    """Return the layout for a source image of this size."""
+    factor = max(1, ceil(LEAST_IMAGE_SIDE / max(rows, columns)))
+    image_rows, image_columns = rows * factor, columns * factor
+    scale = max(1.0, image_rows / LEAST_IMAGE_SIDE)
+    margin = round(_MARGIN * scale)
+    canvas_rows = max(image_rows + 2 * margin, round(_LEAST_CANVAS_ROWS * scale))
+    return Layout(
+        factor=factor,
+        margin=margin,
+        image_rows=image_rows,
+        image_columns=image_columns,
+        rows=canvas_rows,
+        columns=image_columns + 2 * margin + round(_PANEL_COLUMNS * scale),
+        scale=scale,
+    )
+
+
+def draw_canvas(layout: Layout, legend: Legend, letters: Sequence[str]) -> NDArray[np.uint8]:
+    """Return the RGB canvas [row, column, 3] that all slices of an overlay share.
+
+    Parameters
+    ----------
+    letters
+        What lies at the image's left, right, top and bottom border; empty where unknown.
+    """
+    image = Image.new("RGB", (layout.columns, layout.rows))
+    _draw_letters(ImageDraw.Draw(image), layout, letters)
+    room = layout.rows - round(_FOOTER_ROWS * layout.scale) - layout.margin // 2
+    for shrink in (1.0, 0.92, 0.85, 0.78, 0.7, 0.62):
+        panel = Image.new("RGB", (layout.columns - layout.panel_left, layout.rows))
+        if _Pen(panel, layout.scale * shrink, layout.margin // 2).draw(legend) <= room:
+            break
+    panel.paste((0, 0, 0), (0, room, panel.width, panel.height))
+    image.paste(panel, (layout.panel_left, 0))
+    return np.asarray(image, np.uint8)
+
+
+def draw_footer(canvas: NDArray[np.uint8], layout: Layout, lines: Sequence[str]) -> None:
+    """Write what differs from slice to slice into the foot of the panel."""
+    rows = round(_FOOTER_ROWS * layout.scale)
+    columns = layout.columns - layout.panel_left
+    footer = Image.new("RGB", (columns, rows))
+    draw = ImageDraw.Draw(footer)
+    font = _font(_FONT_SIZE * layout.scale)
+    for number, line in enumerate(lines):
+        draw.text((0, number * 17 * layout.scale), line, fill=_RGB["strong"], font=font)
+    canvas[layout.rows - rows :, layout.panel_left :] = np.asarray(footer)
+
+
+class _Pen:
+    """Draws from top to bottom; lives as long as one panel is being drawn."""
+
+    def __init__(self, panel: Image.Image, scale: float, top: int) -> None:
+        self._panel = panel
+        self._draw = ImageDraw.Draw(panel)
+        self._scale = scale
+        self._fonts = {
+            style: _font((_FONT_SIZE + (3 if style is Style.STRONG else 0)) * scale)
+            for style in Style
+        }
+        self._row = float(top)
+        self._width = panel.width - 10 * scale
+
+    def draw(self, legend: Legend) -> float:
+        """Draw everything; return the first free row."""
+        self._paragraphs(legend.head)
+        if legend.scale:
+            self._color_scale()
+            self._paragraphs(legend.scale)
+        self._paragraphs(legend.body)
+        return self._row
+
+    def _paragraphs(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            indent = 16 * self._scale if line.swatch else 0.0
+            if line.swatch:
+                middle = self._row + 8 * self._scale
+                ends = (0, middle, 11 * self._scale, middle)
+                self._draw.line(ends, fill=line.swatch, width=max(2, round(2 * self._scale)))
+            self._wrapped(line, indent)
+        self._row += 7 * self._scale
+
+    def _wrapped(self, line: Line, indent: float) -> None:
+        font = self._fonts[line.style]
+        color = _MUTED if line.style is Style.MUTED else _RGB[line.style]
+        for part in _wrap(line.text, font, self._width - indent):
+            self._draw.text((indent, self._row), part, fill=color, font=font)
+            self._row += (19 if line.style is Style.STRONG else 16) * self._scale
+
+    def _color_scale(self) -> None:
+        height, width = round(14 * self._scale), round(self._width)
+        ramp = np.linspace(0, 255, width).astype(np.uint8)
+        bar = color_map()[ramp]
+        bar[ramp < round(FAINTEST * 255)] = 0
+        strip = Image.fromarray(np.repeat(bar[None], height, axis=0))
+        self._panel.paste(strip, (0, round(self._row)))
+        frame = (0, round(self._row), width - 1, round(self._row) + height)
+        self._draw.rectangle(frame, outline=_MUTED)
+        self._row += height + 2 * self._scale
+        font = self._fonts[Style.PLAIN]
+        for percent, anchor in ((0, "la"), (20, "ma"), (40, "ma"), (60, "ma"), (80, "ma")):
+            at = (percent / 100 * width, self._row)
+            self._draw.text(at, str(percent), fill=_RGB["plain"], font=font, anchor=anchor)
+        end = (width, self._row)
+        self._draw.text(end, "100 %", fill=_RGB["plain"], font=font, anchor="ra")
+        self._row += 18 * self._scale
+
+
+def _draw_letters(draw: ImageDraw.ImageDraw, layout: Layout, letters: Sequence[str]) -> None:
+    left, right, top, bottom = letters
+    font = _font(_FONT_SIZE * layout.scale)
+    margin = layout.margin
+    middle_row = margin + layout.image_rows / 2
+    middle_column = margin + layout.image_columns / 2
+    far_row, far_column = layout.image_rows + 1.5 * margin, layout.image_columns + 1.5 * margin
+    for text, position in (
+        ("\n".join(left), (margin / 2, middle_row)),
+        ("\n".join(right), (far_column, middle_row)),
+        (top, (middle_column, margin / 2)),
+        (bottom, (middle_column, far_row)),
+    ):
+        draw.text(
+            position,
+            text,
+            fill=_RGB["strong"],
+            font=font,
+            anchor="mm" if text else None,
+            align="center",
+        )
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        candidate = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(candidate) <= width:
+            lines[-1] = candidate
+        else:
+            lines.extend(_broken(word, font, width))
+    return lines
+
+
+def _broken(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    parts = [""]
+    for letter in word:
+        if parts[-1] and font.getlength(parts[-1] + letter) > width:
+            parts.append("")
+        parts[-1] += letter
+    return parts
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise EncodingError("Pillow was built without FreeType: legends need its default font")
+    return font
