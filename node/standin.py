@@ -1,7 +1,7 @@
 """A small PACS that stands in for a real one, in the demo and in the tests."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -10,6 +10,7 @@ from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.transport import ThreadedAssociationServer
@@ -52,6 +53,10 @@ class StandInPacs:
     def received(self) -> Mapping[str, int]:
         """How often each SOP Instance UID arrived and was kept."""
         return dict(self._counts)
+
+    def associations(self) -> Sequence[Association]:
+        """Return the associations that are open now."""
+        return [] if self._server is None else self._server.active_associations
 
     def __enter__(self) -> Self:
         quiet_pynetdicom()

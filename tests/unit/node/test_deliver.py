@@ -1,0 +1,198 @@
+"""Delivery: what is owed arrives, what cannot arrive waits or is told to a person."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from node.config import Peer
+from node.deliver import Deliveries, DeliverySettings, Destination
+from node.ledger import outbox
+from node.peer import Timeouts
+from node.standin import StandInPacs
+from node.task import DeliveryState
+from tests.build_ledger import new_ledger, owe
+from tests.wait import until
+
+QUICK = DeliverySettings(
+    calling_ae="PELLUCID",
+    base_seconds=0.0,
+    attempts=4,
+    poll_seconds=0.05,
+    timeouts=Timeouts(connect=2.0, association=2.0, response=2.0, network=2.0),
+)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = new_ledger(tmp_path)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def peer_at(port: int, name: str = "pacs") -> Peer:
+    return Peer(name=name, ae_title="STANDIN", host="127.0.0.1", port=port)
+
+
+def states(engine, task) -> list[tuple[DeliveryState, int, int | None]]:
+    return [(one.state, one.attempt, one.status) for one in outbox.of_task(engine, task.id)]
+
+
+def test_everything_owed_arrives_once_over_one_association(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=3)
+    with StandInPacs(tmp_path / "pacs") as pacs:
+        tried = Destination(engine, peer_at(pacs.port), QUICK).deliver_due()
+
+        assert tried == 3
+        assert pacs.received == {"2.25.1": 1, "2.25.2": 1, "2.25.3": 1}
+    assert states(engine, task) == [(DeliveryState.DELIVERED, 0, 0x0000)] * 3
+
+
+def test_what_is_delivered_is_not_sent_again(engine, tmp_path):
+    owe(engine, tmp_path, destination="pacs")
+    with StandInPacs(tmp_path / "pacs") as pacs:
+        destination = Destination(engine, peer_at(pacs.port), QUICK)
+        destination.deliver_due()
+
+        assert destination.deliver_due() == 0
+        assert pacs.received == {"2.25.1": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "attempt"),
+    [
+        (0xB000, DeliveryState.DELIVERED, 0),
+        (0xB007, DeliveryState.DELIVERED, 0),
+        (0x0107, DeliveryState.DELIVERED, 0),
+        (0x0111, DeliveryState.DELIVERED, 0),
+        (0xA700, DeliveryState.WAITING, 1),
+        (0x0213, DeliveryState.WAITING, 1),
+        (0xA900, DeliveryState.REFUSED, 0),
+        (0xC001, DeliveryState.REFUSED, 0),
+        (0x0112, DeliveryState.REFUSED, 0),
+        (0x0122, DeliveryState.REFUSED, 0),
+        (0x0124, DeliveryState.REFUSED, 0),
+    ],
+)
+def test_status_decides_what_becomes_of_a_delivery(engine, tmp_path, status, state, attempt):
+    task = owe(engine, tmp_path, destination="pacs")
+    with StandInPacs(tmp_path / "pacs", answer=lambda uid: status) as pacs:
+        Destination(engine, peer_at(pacs.port), QUICK).deliver_due()
+
+    assert states(engine, task) == [(state, attempt, status)]
+
+
+def test_one_refused_object_does_not_keep_back_the_others(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=3)
+
+    def refuse_second(uid: str) -> int:
+        return 0xC000 if uid == "2.25.2" else 0x0000
+
+    with StandInPacs(tmp_path / "pacs", answer=refuse_second) as pacs:
+        Destination(engine, peer_at(pacs.port), QUICK).deliver_due()
+
+    assert [state for state, _, _ in states(engine, task)] == [
+        DeliveryState.DELIVERED,
+        DeliveryState.REFUSED,
+        DeliveryState.DELIVERED,
+    ]
+
+
+def test_dead_destination_is_tried_again_until_it_waits_for_a_person(engine, tmp_path, closed_port):
+    task = owe(engine, tmp_path, destination="pacs")
+    destination = Destination(engine, peer_at(closed_port), QUICK)
+
+    seen = []
+    for _ in range(QUICK.attempts):
+        destination.deliver_due()
+        seen.append(states(engine, task)[0][0])
+
+    assert seen == [DeliveryState.WAITING] * 3 + [DeliveryState.PARKED]
+
+
+def test_failed_try_is_not_due_again_before_its_pause(engine, tmp_path, closed_port):
+    owe(engine, tmp_path, destination="pacs")
+    patient = DeliverySettings(calling_ae="PELLUCID", timeouts=QUICK.timeouts)
+    destination = Destination(engine, peer_at(closed_port), patient)
+    destination.deliver_due()
+
+    assert destination.deliver_due() == 0
+
+
+def test_object_that_is_gone_from_the_store_waits_for_a_person(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=2)
+    Path(outbox.of_task(engine, task.id)[0].path).unlink()
+    with StandInPacs(tmp_path / "pacs") as pacs:
+        Destination(engine, peer_at(pacs.port), QUICK).deliver_due()
+
+    assert [state for state, _, _ in states(engine, task)] == [
+        DeliveryState.PARKED,
+        DeliveryState.DELIVERED,
+    ]
+
+
+def test_association_that_breaks_off_loses_nothing(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=3)
+    broken = threading.Event()
+
+    def break_off_once(uid: str) -> int:
+        if uid == "2.25.2" and not broken.is_set():
+            broken.set()
+            for association in pacs.associations():
+                association.abort()
+        return 0x0000
+
+    with StandInPacs(tmp_path / "pacs", answer=break_off_once) as pacs:
+        destination = Destination(engine, peer_at(pacs.port), QUICK)
+        destination.deliver_due()
+        after_break = states(engine, task)
+        destination.deliver_due()
+
+    assert [state for state, _, _ in after_break] == [
+        DeliveryState.DELIVERED,
+        DeliveryState.WAITING,
+        DeliveryState.WAITING,
+    ]
+    assert {state for state, _, _ in states(engine, task)} == {DeliveryState.DELIVERED}
+
+
+def test_dead_destination_delays_no_other(engine, tmp_path, closed_port):
+    task = owe(engine, tmp_path, destination="alive")
+    with socket.socket() as silent, StandInPacs(tmp_path / "pacs") as pacs:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        peers = [
+            peer_at(silent.getsockname()[1], "silent"),
+            peer_at(closed_port, "closed"),
+            peer_at(pacs.port, "alive"),
+        ]
+        deliveries = Deliveries(engine, peers, QUICK)
+        deliveries.start()
+        until(lambda: states(engine, task)[0][0] is DeliveryState.DELIVERED, seconds=10.0)
+        deliveries.stop(5.0)
+
+    assert pacs.received == {"2.25.1": 1}
+
+
+def test_destination_that_comes_back_gets_what_it_is_owed(engine, tmp_path, closed_port):
+    task = owe(engine, tmp_path, destination="pacs")
+    patient = DeliverySettings(
+        calling_ae="PELLUCID", base_seconds=0.05, poll_seconds=0.05, timeouts=QUICK.timeouts
+    )
+    deliveries = Deliveries(engine, [peer_at(closed_port)], patient)
+    deliveries.start()
+    until(lambda: states(engine, task)[0][1] >= 1, seconds=10.0)
+
+    with StandInPacs(tmp_path / "pacs", port=closed_port) as pacs:
+        until(lambda: states(engine, task)[0][0] is DeliveryState.DELIVERED, seconds=20.0)
+        deliveries.stop(5.0)
+
+    assert pacs.received == {"2.25.1": 1}
