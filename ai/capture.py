@@ -37,6 +37,13 @@ def gradients_on() -> Iterator[None]:
 
 
 @contextmanager
+def gradients_off() -> Iterator[None]:
+    """Record nothing inside, and make ordinary tensors even under ``torch.inference_mode``."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield
+
+
+@contextmanager
 def captured(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Collect the activations of named layers while the network runs inside the context.
 

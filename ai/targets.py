@@ -66,7 +66,10 @@ class SegmentMass:
                 f"a mask on the grid {grid} does not fit an output of shape {tuple(output.shape)}"
             )
         _require_channel(output, self.channel)
-        return output[:, self.channel][:, self.frozen_mask.to(output.device)].mean(dim=1)
+        mask = self.frozen_mask.to(output.device)
+        # Autograd keeps the mask, and refuses one that was made under torch.inference_mode.
+        mask = mask.clone() if mask.is_inference() else mask
+        return output[:, self.channel][:, mask].mean(dim=1)
 
 
 def logits_of(output: object) -> Tensor:

@@ -14,6 +14,9 @@ from ai.errors import (
 from ai.model import Settings, Target
 from ai.targets import logits_of
 
+#: What a caller gets who asks for nothing special.
+DEFAULTS = Settings()
+
 
 def admit(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
     """Return a private frozen copy of the network, and the input as a plain tensor.

@@ -113,32 +113,32 @@ def layout_of(network: nn.Module, x: Tensor) -> Layout:
     return Layout(maps=tuple(maps), extent=max(x.shape[2:]), forwards=forwards)
 
 
-def fine_layers(layout: Layout) -> tuple[str, ...]:
+def fine_layers(layout: Layout, *, depth: float = 0.5) -> tuple[str, ...]:
     """Return the layers at stride 8 and 16, finer for small inputs; the middle one if no stride.
 
     For methods that weigh each place by itself (LayerCAM, HiResCAM).
     """
     strides = _usable(layout, _LEAST_CELLS)
     if not strides:
-        return middle_layer(layout)
+        return middle_layer(layout, depth=depth)
     first = max((stride for stride in strides if stride <= 8), default=min(strides))
     chosen = [stride for stride in strides if stride in {first, 16} and first <= stride]
     return tuple(_last(_preferred(layout, stride)) for stride in sorted(chosen))
 
 
-def coarsest_layer(layout: Layout) -> tuple[str, ...]:
+def coarsest_layer(layout: Layout, *, depth: float = 0.5) -> tuple[str, ...]:
     """Return the layer with the coarsest map of at least four cells; the middle one if no stride.
 
     For methods that weigh whole channels (Grad-CAM, as its paper defines it).
     """
     strides = _usable(layout, _LEAST_CELLS_COARSEST)
     if not strides:
-        return middle_layer(layout)
+        return middle_layer(layout, depth=depth)
     maps = [each for each in layout.way_down if each.stride == max(strides)]
     return (_last([each for each in maps if each.rectified] or maps),)
 
 
-def middle_layer(layout: Layout, depth: float = 0.5) -> tuple[str, ...]:
+def middle_layer(layout: Layout, *, depth: float = 0.5) -> tuple[str, ...]:
     """Return the layer at ``depth`` (0 first, 1 last) among the maps of stride 1.
 
     A network without strides keeps every map at full extent: its graph from the middle on can

@@ -1,0 +1,67 @@
+"""Spending a budget: how many passes are left, who is told, and how many fit into memory."""
+
+from torch import Tensor, nn
+
+from ai.errors import UnsuitableLayerError
+from ai.explainers.layers import layout_of
+from ai.model import Budget
+
+#: Bytes of activations per byte of input, where a network's maps cannot be listed.
+_GUESSED_GROWTH = 300
+#: Maps that are alive at once on top of those that are listed: work space of the operations.
+_WORK_SPACE = 2
+
+
+class Meter:
+    """Counts the forward passes of one explanation against its budget.
+
+    Parameters
+    ----------
+    budget
+        Limit, progress and cancellation; None for none of them.
+    expected
+        How many passes the method would like to spend, for the progress report.
+    """
+
+    def __init__(self, budget: Budget | None, expected: int) -> None:
+        self._budget = budget or Budget()
+        self._expected = expected
+        #: Forward passes so far.
+        self.spent = 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller wants the work to end."""
+        return self._budget.cancelled is not None and self._budget.cancelled()
+
+    def affords(self, passes: int) -> bool:
+        """Return whether so many more passes are within the budget."""
+        limit = self._budget.forwards
+        return limit is None or self.spent + passes <= limit
+
+    def spend(self, passes: int) -> None:
+        """Count passes that were made, and report."""
+        self.spent += passes
+        if self._budget.report is not None:
+            self._budget.report(self.spent, max(self._expected, self.spent))
+
+
+def entries_per_pass(network: nn.Module, x: Tensor, memory_bytes: int) -> int:
+    """Return how many copies of one entry of ``x`` may go through the network at once.
+
+    Parameters
+    ----------
+    network
+        Probed on a reduced input for the size of its maps; a guess serves where it has none.
+    x
+        float [B, C, *S].
+    memory_bytes
+        What the activations may take; at least one entry is always allowed.
+    """
+    try:
+        layout = layout_of(network, x)
+    except UnsuitableLayerError:
+        needed = x[:1].numel() * x.element_size() * _GUESSED_GROWTH
+    else:
+        needed = _WORK_SPACE * sum(each.full_bytes for each in layout.maps)
+    return max(1, memory_bytes // max(1, needed))

@@ -1,0 +1,168 @@
+"""Whether the network needs what an explanation points at (G3): remove it and look."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ai.capture import gradients_off
+from ai.errors import MeasureError
+from ai.explainers.admission import admit, evaluate
+from ai.explainers.baselines import blurred
+from ai.explainers.metering import entries_per_pass
+from ai.model import Target
+
+#: Share of the image that the mask takes.
+TOP_SHARE = 0.1
+#: How many displaced masks the mask is held against.
+DISPLACED = 3
+#: What the activations of one batch may take; a large volume goes one by one.
+_MEMORY_BYTES = 2**31
+#: Drops below this share of the target drown in float32.
+_RESOLUTION = 1e-6
+#: Cells along each axis of the grid on which displacements are compared.
+_COARSE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drops:
+    """What the target lost, in its own unit, by each removal."""
+
+    f_x: float
+    #: By the most relevant tenth.
+    top: float
+    #: By masks of the same shape elsewhere.
+    displaced: tuple[float, ...]
+
+    @property
+    def contrast(self) -> float:
+        """(top - mean of displaced) / (size of top + mean size of displaced), from -1 to 1.
+
+        0 if nothing changed the target at all.
+        """
+        mean = sum(self.displaced) / len(self.displaced)
+        size = abs(self.top) + sum(abs(drop) for drop in self.displaced) / len(self.displaced)
+        if size <= _RESOLUTION * abs(self.f_x):
+            return 0.0
+        return (self.top - mean) / size
+
+
+def comprehensiveness(
+    network: nn.Module, x: Tensor, target: Target, values: Tensor, *, share: float = TOP_SHARE
+) -> float:
+    """Return how much more the target loses by the most relevant tenth than by other places.
+
+    Comprehensiveness as in DeYoung et al. 2020, against a control: the most relevant ``share`` of
+    the image is blurred away, and so are three displaced copies of that very mask. The value is
+    the contrast of the drops: above 0, the place matters more than others; 1, only it matters; 0
+    or less, the map points beside what the network uses. It has no unit, so networks compare. It
+    takes 5 forward passes.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode; left as it is.
+    x
+        float [1, C, *S].
+    target
+        What was explained.
+    values
+        The attribution, [1, C, *S] or [1, 1, *S]; channels are summed. A map without positive
+        relevance points nowhere and has the value 0.
+    share
+        Of the image, 0 to 1.
+
+    Raises
+    ------
+    MeasureError
+        If the attribution does not fit the input or is not finite, or the image has one cell.
+    ExplanationError
+        As ``ai.explainers.admission.admit``, and if the target does not fit the output.
+    """
+    if not bool((values.sum(dim=1) > 0).any()) and bool(torch.isfinite(values).all()):
+        return 0.0
+    return measure_drops(network, x, target, values, share=share).contrast
+
+
+@gradients_off()
+def measure_drops(
+    network: nn.Module, x: Tensor, target: Target, values: Tensor, *, share: float = TOP_SHARE
+) -> Drops:
+    """Return the drops behind ``comprehensiveness``; parameters and errors as there."""
+    frozen, plain = admit(network, x)
+    _require_measurable(plain, values)
+    fill = blurred(plain)
+    mask = top_mask(values.sum(dim=1)[0], share)
+    masks = [mask, *_displaced(mask, (plain - fill).abs().sum(dim=1)[0])]
+    inputs = [plain, *(torch.where(each, fill, plain) for each in masks)]
+    at_once = entries_per_pass(frozen, plain, _MEMORY_BYTES)
+    answers: list[float] = []
+    for first in range(0, len(inputs), at_once):
+        batch = torch.cat(inputs[first : first + at_once])
+        answers += evaluate(target, frozen(batch), batch).tolist()
+    f_x, *lost = answers[0], *(answers[0] - answer for answer in answers[1:])
+    return Drops(f_x=f_x, top=lost[0], displaced=tuple(lost[1:]))
+
+
+def top_mask(relevance: Tensor, share: float = TOP_SHARE) -> Tensor:
+    """Return where relevance [*S] is among the greatest ``share`` and positive, bool [*S].
+
+    Cells that share the limit are taken in the order of the grid, so that the mask is never larger
+    than asked and always the same.
+    """
+    flat = relevance.flatten()
+    count = min(math.ceil(share * flat.numel()), int((flat > 0).sum()))
+    if count == 0:
+        return torch.zeros_like(relevance, dtype=torch.bool)
+    limit = flat.kthvalue(flat.numel() - count + 1).values
+    mask = flat > limit
+    tied = torch.nonzero(flat == limit)[: count - int(mask.sum()), 0]
+    mask[tied] = True
+    return mask.reshape(relevance.shape)
+
+
+def _displaced(mask: Tensor, change: Tensor) -> list[Tensor]:
+    """Return the mask moved by quarters of each extent, around the edges, three times.
+
+    Of all such moves those are chosen that remove about as much of the image (``change``, [*S])
+    as the mask itself and overlap it least: a mask moved into empty air would be no rival.
+    """
+    shape = [min(_COARSE, extent) for extent in mask.shape]
+    pooled = functional.interpolate(
+        torch.stack([mask.to(change.dtype), change])[None], shape, mode="area"
+    )[0]
+    moves = [
+        move
+        for move in itertools.product(range(4), repeat=mask.ndim)
+        if any(extent * step // 4 for extent, step in zip(mask.shape, move, strict=True))
+    ]
+    if not moves:
+        raise MeasureError(f"an image of shape {tuple(mask.shape)} has no other place to compare")
+    rivals = sorted(moves, key=lambda move: -_rivalry(pooled[0], pooled[1], move))[:DISPLACED]
+    return [_moved(mask, move) for move in rivals]
+
+
+def _rivalry(mask: Tensor, change: Tensor, move: tuple[int, ...]) -> float:
+    moved = _moved(mask, move)
+    removed = float((moved * change).sum()) / max(float((mask * change).sum()), 1e-12)
+    overlap = float((moved * mask).sum()) / max(float((mask * mask).sum()), 1e-12)
+    return min(removed, 1.0) - overlap
+
+
+def _moved(mask: Tensor, move: tuple[int, ...]) -> Tensor:
+    steps = [extent * step // 4 for extent, step in zip(mask.shape, move, strict=True)]
+    return torch.roll(mask, steps, dims=list(range(mask.ndim)))
+
+
+def _require_measurable(x: Tensor, values: Tensor) -> None:
+    fits = values.ndim == x.ndim and values.shape[2:] == x.shape[2:]
+    if x.shape[0] != 1 or not fits or values.shape[0] != 1:
+        raise MeasureError(
+            f"an attribution {tuple(values.shape)} of an input {tuple(x.shape)}: expected one "
+            "entry each, on one grid"
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise MeasureError(f"{int((~torch.isfinite(values)).sum())} values are not finite")
