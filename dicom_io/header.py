@@ -1,10 +1,12 @@
 """File to Instance: the identity of a stored object, read without its pixels."""
 
+import logging
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -23,32 +25,13 @@ PARSE_ERRORS = (
     NotImplementedError, RecursionError, struct.error, zlib.error,
 )  # fmt: skip
 
+_QUIET = ContextVar("pellucid_quiet_parser", default=False)
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 #: A longer text is no criterion of a route: it is left out of the tags, never cut.
 _LONGEST_TEXT = 1024
-_TEXT = frozenset(
-    [
-        "AE",
-        "AS",
-        "CS",
-        "DA",
-        "DS",
-        "DT",
-        "IS",
-        "LO",
-        "LT",
-        "PN",
-        "SH",
-        "ST",
-        "TM",
-        "UC",
-        "UI",
-        "UR",
-        "UT",
-    ]
-)
-_IN_CHARACTER_SET = frozenset(["LO", "LT", "PN", "SH", "ST", "UC", "UT"])
-_ONE_VALUE = frozenset(["LT", "ST", "UR", "UT"])
+_PLAIN_TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"))
+_ENCODED_TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+_ONE_VALUE = frozenset(("LT", "ST", "UR", "UT"))
 _BINARY_NUMBER = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
@@ -100,10 +83,20 @@ def read_header(path: Path) -> Instance:
 
 @contextmanager
 def quiet_parser() -> Iterator[None]:
-    """Keep pydicom's warnings from being printed: some of them quote a patient's values."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep pydicom's warnings from being printed or logged: some quote a patient's values."""
+    logging.getLogger("pydicom").addFilter(_unless_quiet)
+    token = _QUIET.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        _QUIET.reset(token)
+
+
+def _unless_quiet(_: logging.LogRecord) -> bool:
+    # Records of other threads, which are not parsing, pass.
+    return not _QUIET.get()
 
 
 def _parsed(path: Path) -> Dataset:
@@ -141,9 +134,9 @@ def _text(
         return "" if value is None and element.length == 0 else None
     if representation in _BINARY_NUMBER:
         return _numbers(value, byte_order + _BINARY_NUMBER[representation])
-    if representation not in _TEXT:
+    if representation not in _PLAIN_TEXT | _ENCODED_TEXT:
         return None
-    if representation in _IN_CHARACTER_SET:
+    if representation in _ENCODED_TEXT:
         delimiters = set(b"\\^=" if representation == "PN" else b"\\")
         text = decode_bytes(value, encodings, delimiters)
     else:

@@ -48,6 +48,10 @@ _PLANAR = (
     uid.NuclearMedicineImageStorage,
     uid.UltrasoundImageStorage,
     uid.UltrasoundMultiFrameImageStorage,
+    # Retired in 1993, still in archives: ultrasound, its multi-frame form, nuclear medicine.
+    "1.2.840.10008.5.1.4.1.1.6",
+    "1.2.840.10008.5.1.4.1.1.3",
+    "1.2.840.10008.5.1.4.1.1.5",
     uid.SecondaryCaptureImageStorage,
     uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
     uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,

@@ -21,6 +21,8 @@ _IMAGE_TYPES = {
     "CT": ["ORIGINAL", "PRIMARY", "AXIAL"],
     "MR": ["ORIGINAL", "PRIMARY", "OTHER"],
 }
+#: Body parts without a side, for which Laterality must be absent (PS3.3 C.7.3.1).
+_UNPAIRED = frozenset(("HEAD", "BRAIN", "SKULL", "NECK", "CHEST", "ABDOMEN", "PELVIS", "SPINE"))
 #: Direction cosines may be off by what 16 characters cannot write.
 _COSINE_TOLERANCE = 1e-6
 
@@ -79,7 +81,7 @@ def encode_source_series(
     common = {
         **_patient_and_study(subject, seed, created),
         **_series_and_equipment(volume, seed, created, description),
-        **_acquisition(volume.modality),
+        **_acquisition(volume),
         **_pixel_description(volume, stored),
     }
     if volume.modality == "CT" or (slope, intercept) != (1.0, 0.0):
@@ -158,7 +160,6 @@ def _series_and_equipment(
         "Modality": volume.modality,
         "SeriesInstanceUID": named_uid(f"{seed}|series"),
         "SeriesNumber": 1,
-        "Laterality": "",
         "SeriesDate": created.strftime("%Y%m%d"),
         "SeriesTime": created.strftime("%H%M%S"),
         "SeriesDescription": description,
@@ -174,9 +175,11 @@ def _series_and_equipment(
     }
 
 
-def _acquisition(modality: str) -> dict[str, Any]:
-    common = {"ImageType": _IMAGE_TYPES[modality]}
-    if modality == "CT":
+def _acquisition(volume: Volume) -> dict[str, Any]:
+    common: dict[str, Any] = {"ImageType": _IMAGE_TYPES[volume.modality]}
+    if volume.body_part not in _UNPAIRED:
+        common["Laterality"] = ""
+    if volume.modality == "CT":
         return common | {"KVP": None}
     return common | {
         "ScanningSequence": "RM",
