@@ -1,6 +1,6 @@
 """The queue: tasks with lease, fence and history, changed in one function along TRANSITIONS."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -188,6 +188,16 @@ def reclaim_expired(engine: Engine, now: datetime) -> tuple[int, ...]:
     """
     with engine.begin() as connection:
         moved = _bury(connection, task.c.lease_until < now, "the worker did not come back", now)
+    return tuple(int(row.id) for row in moved)
+
+
+def reclaim_from(engine: Engine, workers: Collection[str], now: datetime) -> tuple[int, ...]:
+    """Take back the tasks of workers that are known to be dead, before their leases are over.
+
+    Returns the ids of all that were taken back: READY, or QUARANTINED at the second death.
+    """
+    with engine.begin() as connection:
+        moved = _bury(connection, task.c.worker.in_(workers), "its worker died", now)
     return tuple(int(row.id) for row in moved)
 
 
