@@ -1,0 +1,188 @@
+"""``pellucid analyze``: one series of a folder through one model, without any PACS."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ai.settings import ModelSettings
+from dicom_io.origin import Origin
+from dicom_io.select import Selector
+from dicom_io.study import Series
+from node.commands.output import MisuseError, progress_bar
+from node.commands.study_folder import Candidate
+from node.config import (
+    Config,
+    ExplainSpec,
+    Parameter,
+    Route,
+    Step,
+    config_hash,
+    plan_of,
+)
+from node.plugins import EXPLAINERS, names
+from node.problems import nearest
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from dicom_io.analysis import Analysis
+    from dicom_io.read import Input
+
+_STAGES: Mapping[str, str] = {
+    "load": "loading the model",
+    "read": "reading the images",
+    "analyze": "predicting and explaining",
+    "gate": "judging the explanations",
+    "encode": "writing DICOM objects",
+}
+RESULTS = ("report", "segmentation", "bands", "overlay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one analysis came to."""
+
+    inputs: "tuple[Input, ...]"
+    analyses: "tuple[Analysis, ...]"
+    objects: "tuple[Dataset, ...]"
+
+
+def explain_specs(texts: Sequence[str]) -> tuple[ExplainSpec, ...]:
+    """Return what ``--explain`` asks for: ``method`` or ``method:parameter=value,...``.
+
+    No text is the default method; ``none`` alone asks for no explanation.
+
+    Raises
+    ------
+    MisuseError
+        There is no such method, or a parameter is not written as ``name=value``.
+    """
+    if list(texts) == ["none"]:
+        return ()
+    return tuple(_explain_spec(text) for text in texts or ["layer_cam"])
+
+
+def bundle_settings(bundle: Path, *, trusted: bool) -> ModelSettings:
+    """Return the settings of a bundle that no configuration lists, by what it says of itself.
+
+    Raises
+    ------
+    MisuseError
+        It is not trusted: its configuration is a program.
+    ModelUnavailableError
+        It is no MONAI bundle.
+    """
+    if not trusted:
+        raise MisuseError(
+            f"bundle {str(bundle)!r} can run code of its own; "
+            "read its configs folder, then add --trust"
+        )
+    from ai.models.monai_bundle import describe_bundle
+
+    described = describe_bundle(bundle)
+    return ModelSettings(
+        name=re.sub(r"[^A-Za-z0-9_.-]+", "-", described.name).strip("-") or bundle.name,
+        bundle=bundle.absolute(),
+        trusted=True,
+        sha256=described.sha256,
+        labels=described.labels,
+        intended_use=described.intended_use,
+    )
+
+
+def analyze_series(
+    candidate: Candidate, model: ModelSettings, explain: tuple[ExplainSpec, ...], config: Config
+) -> Outcome:
+    """Return findings, measured explanations and DICOM objects of one series.
+
+    The model's name stands for the route in the identifiers of the objects: the same series
+    and settings give the same identifiers again.
+
+    Raises
+    ------
+    DicomInputError, UnsuitableInputError
+        The series cannot be read, or is not what the model is meant for.
+    ModelUnavailableError, PluginError
+        The model or an explainer cannot be loaded.
+    """
+    from ai.analyze import AnalyzeSettings
+    from dicom_io.encode.objects import encode_analyses
+
+    from ai.model import Budget
+    from node import pipeline
+    from node.plugins import load_model
+
+    config = replace(config, models={**config.models, model.name: model})
+    route = _route(candidate.series, model, explain)
+    with progress_bar() as bar:
+        task = bar.add_task("", total=None, detail="")
+
+        @contextmanager
+        def stage(name: str) -> Iterator[None]:
+            bar.update(task, description=_STAGES[name], total=None, detail="")
+            yield
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, detail=f"{done} of {total} passes")
+
+        with stage("load"):
+            settings = AnalyzeSettings(budget=Budget(report=report))
+            plan = pipeline.load_plan(plan_of(config, route), load_model, settings)
+        inputs, analyses = pipeline.release(candidate.study, plan, stage=stage)
+        origin = _origin(candidate, route, config)
+        with stage("encode"):
+            objects = encode_analyses(analyses, inputs, origin, plan.encoders)
+    return Outcome(inputs=inputs, analyses=analyses, objects=objects)
+
+
+def _route(series: Series, model: ModelSettings, explain: tuple[ExplainSpec, ...]) -> Route:
+    this_one = {"SeriesInstanceUID": re.escape(series.series_instance_uid)}
+    return Route(
+        name=model.name,
+        steps=(Step(model=model.name, explain=explain),),
+        select=(Selector(name="image", conditions=this_one),),
+        results=RESULTS,
+    )
+
+
+def _origin(candidate: Candidate, route: Route, config: Config) -> Origin:
+    return Origin(
+        study_instance_uid=candidate.study.study_instance_uid,
+        input_sop_instance_uids=tuple(
+            sorted(instance.sop_instance_uid for instance in candidate.series.instances)
+        ),
+        route=route.name,
+        config_hash=config_hash(config, route),
+        created=datetime.now(UTC),
+        site=config.site,
+        software_version=metadata.version("pellucid"),
+    )
+
+
+def _explain_spec(text: str) -> ExplainSpec:
+    method, _, parameters = text.partition(":")
+    known = names(EXPLAINERS)
+    if method not in known:
+        raise MisuseError(f"there is no explainer {method!r}{nearest(method, known)}")
+    pairs = [pair.partition("=") for pair in parameters.split(",") if pair.strip()]
+    for name, sign, _ in pairs:
+        if not sign or not name.strip().isidentifier():
+            raise MisuseError(f"--explain {text!r}: expected {method}:parameter=value,...")
+    return ExplainSpec(
+        method=method, parameters={name.strip(): _value(value) for name, _, value in pairs}
+    )
+
+
+def _value(text: str) -> Parameter:
+    """Return a number or truth as TOML writes it, else the text itself."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    return value if isinstance(value, bool | int | float | str) else text.strip()

@@ -1,0 +1,139 @@
+"""``pellucid check``: whether everything that the configuration names is there and works."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from ai.errors import ModelUnavailableError
+from node.config import Config, NodeSettings, Route
+from node.config_schema import ModelFile, NodeFile, RoutesFile
+from node.peer import echo
+from node.plugins import PluginError, load_encoder, load_explainer, load_model
+
+#: Top-level packages of ours that other distributions are known to install, too.
+_PACKAGES = ("node", "ai", "dicom_io")
+
+
+class Mark(StrEnum):
+    """How a thing was found."""
+
+    OK = "ok"
+    #: The node runs, but someone should look.
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one thing was found to be."""
+
+    thing: str
+    mark: Mark
+    words: str
+
+
+def observations(config: Config) -> Iterator[Observation]:
+    """Yield what is found of packages, data folder, port, models, routes and peers, in turn."""
+    yield from _packages(metadata.packages_distributions())
+    yield _data_folder(config)
+    yield _port(config.node)
+    for settings in config.models.values():
+        yield _tried(f"model {settings.name}", partial(load_model, settings), "loads")
+    for route in config.routes:
+        yield _tried(f"route {route.name}", partial(_load_plugins, route), _summary(route))
+    for peer in config.peers.values():
+        answer = echo(peer, calling_ae=config.node.ae_title)
+        mark = Mark.OK if answer.ok else Mark.WARNING
+        yield Observation(thing=f"peer {peer.name}", mark=mark, words=answer.message)
+
+
+def listening(config: Config) -> tuple[str, ...]:
+    """Return in words what a node with this configuration would listen to."""
+    titles = {config.node.ae_title, *(title for route in config.routes for title in route.called)}
+    where = config.node.bind or "every interface"
+    senders = sorted(
+        f"{peer.ae_title} at {peer.host}" for peer in config.peers.values() if "store" in peer.allow
+    )
+    return (
+        f"DICOM on {where}, port {config.node.port}, as {', '.join(sorted(titles))}",
+        f"objects from {', '.join(senders) or 'nobody: no peer is configured'}",
+    )
+
+
+def json_schemas() -> dict[str, Any]:
+    """Return the JSON Schema of each configuration file, for editors."""
+    return {
+        "node.toml": NodeFile.model_json_schema(),
+        "routes.toml": RoutesFile.model_json_schema(),
+        "models/*.toml": ModelFile.model_json_schema(),
+    }
+
+
+def _packages(providers: Mapping[str, list[str]]) -> Iterator[Observation]:
+    """Yield a problem for each of our packages that a second distribution has written into."""
+    for package in _PACKAGES:
+        others = sorted(set(providers.get(package, [])) - {"pellucid"})
+        if others:
+            words = (
+                f"the distribution {', '.join(others)} installs a package of the same name; "
+                "install Pellucid into a virtual environment of its own"
+            )
+            yield Observation(thing=f"package {package}", mark=Mark.PROBLEM, words=words)
+
+
+def _data_folder(config: Config) -> Observation:
+    data = config.node.data
+    here = next(path for path in (data, *data.parents) if path.exists())
+    thing = f"data folder {data}"
+    if not here.is_dir() or not os.access(here, os.W_OK | os.X_OK):
+        words = f"cannot be written: {here} is closed to this user"
+        return Observation(thing=thing, mark=Mark.PROBLEM, words=words)
+    free_gb = shutil.disk_usage(here).free / 1e9
+    words = f"{free_gb:.1f} GB free, {config.storage.reserve_gb:.1f} GB must stay free"
+    enough = free_gb > config.storage.reserve_gb
+    mark = Mark.OK if enough else Mark.PROBLEM
+    return Observation(thing=thing, mark=mark, words=words)
+
+
+def _port(node: NodeSettings) -> Observation:
+    thing = f"port {node.port}"
+    family = socket.AF_INET6 if ":" in node.bind else socket.AF_INET
+    with closing(socket.socket(family)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((node.bind, node.port))
+        except OSError as error:
+            words = f"{error.strerror}; this node may be running already, else choose another port"
+            return Observation(thing=thing, mark=Mark.WARNING, words=words)
+    return Observation(thing=thing, mark=Mark.OK, words="free")
+
+
+def _load_plugins(route: Route) -> None:
+    for step in route.steps:
+        for spec in step.explain:
+            load_explainer(spec.method, spec.parameters)
+    for name in route.results:
+        load_encoder(name)
+
+
+def _summary(route: Route) -> str:
+    models = ", ".join(step.model for step in route.steps)
+    methods = ", ".join(spec.method for step in route.steps for spec in step.explain)
+    to = ", ".join(route.send_to) or "nobody"
+    state = "" if route.enabled else " (not enabled)"
+    return f"{models}, explained by {methods or 'nothing'}; results to {to}{state}"
+
+
+def _tried(thing: str, load: Callable[[], object], words: str) -> Observation:
+    try:
+        load()
+    except (ModelUnavailableError, PluginError) as error:
+        return Observation(thing=thing, mark=Mark.PROBLEM, words=str(error))
+    return Observation(thing=thing, mark=Mark.OK, words=words)

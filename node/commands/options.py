@@ -1,0 +1,19 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="PELLUCID_CONFIG",
+        metavar="DIR",
+        help="Folder of node.toml, routes.toml, models/. Default: ./config if it has a node.toml, "
+        "else built-in settings.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

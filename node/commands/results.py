@@ -1,0 +1,221 @@
+"""What ``pellucid analyze`` writes and prints: objects, one JSON, arrays, tables."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_io.analysis import Analysis, Explanation, MeasureValue, Segment
+from dicom_io.volume import Volume
+from node.commands.analyze import Outcome
+from node.commands.output import MisuseError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder for results, before any work is done for it.
+
+    Raises
+    ------
+    MisuseError
+        It cannot be made or written, or holds files that are not ours to overwrite.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".pellucid"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise MisuseError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+    strangers = [path.name for path in folder.iterdir() if not (folder / "analysis.json").exists()]
+    if strangers:
+        raise MisuseError(
+            f"folder {str(folder)!r} holds other files ({strangers[0]}); give a new or empty one"
+        )
+
+
+def write_objects(objects: "Sequence[Dataset]", folder: Path) -> tuple[Path, ...]:
+    """Write every DICOM object, and remove those of an earlier analysis; return the files."""
+    for old in folder.glob("*.dcm"):
+        old.unlink()
+    files = []
+    for number, dataset in enumerate(objects, start=1):
+        title = str(dataset.get("SeriesDescription", "")) or str(dataset.Modality)
+        slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+        file = folder / f"{number:03d}-{str(dataset.Modality).lower()}-{slug}.dcm"
+        dataset.save_as(file, enforce_file_format=True)
+        files.append(file)
+    return tuple(files)
+
+
+def write_arrays(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
+    """Write image, masks and relevance as NIfTI on the grid of the source; return the files."""
+    volumes = {each.name: each.volume for each in outcome.inputs}
+    files = [
+        _write_nifti(volume.voxels, volume, folder / f"image-{_slug(name)}.nii.gz")
+        for name, volume in volumes.items()
+    ]
+    for analysis in outcome.analyses:
+        volume = volumes[analysis.input_name]
+        for segment in analysis.segments:
+            mask = segment.mask[np.newaxis].astype(np.uint8)
+            file = folder / f"mask-{_slug(segment.label)}.nii.gz"
+            files.append(_write_nifti(mask, volume, file))
+        for each in analysis.explanations:
+            file = folder / f"relevance-{_slug(each.target)}-{_slug(each.method)}.nii.gz"
+            files.append(_write_nifti(each.heatmap.relevance, volume, file))
+    return tuple(files)
+
+
+def as_json(outcome: Outcome, files: Sequence[Path]) -> dict[str, Any]:
+    """Return everything that was found, without pixels and without the patient's data."""
+    volumes = {each.name: each.volume for each in outcome.inputs}
+    return {
+        "analyses": [
+            _analysis(analysis, volumes[analysis.input_name]) for analysis in outcome.analyses
+        ],
+        "files": [file.name for file in files],
+    }
+
+
+def write_json(content: Mapping[str, Any], folder: Path) -> Path:
+    """Write ``analysis.json`` and return it."""
+    file = folder / "analysis.json"
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return file
+
+
+def finding_rows(analysis: Analysis, volume: Volume) -> list[dict[str, object]]:
+    """Return one row for each finding and segment."""
+    findings: list[dict[str, object]] = [
+        {
+            "finding": finding.label,
+            "probability": f"{finding.probability:.3f}",
+            "operating_point": f"{finding.threshold:.3f}",
+            "present": finding.present,
+            "volume_ml": "",
+        }
+        for finding in analysis.findings
+    ]
+    return findings + [
+        {
+            "finding": segment.label,
+            "probability": "",
+            "operating_point": "",
+            "present": bool(segment.mask.any()),
+            "volume_ml": _volume_text(_volume_ml(segment, volume)),
+        }
+        for segment in analysis.segments
+    ]
+
+
+def explanation_rows(analysis: Analysis) -> list[dict[str, object]]:
+    """Return one row for each explanation."""
+    return [
+        {
+            "explained": each.target,
+            "by": each.method,
+            "verdict": each.verdict or "",
+            "measures": "\n".join(_measure_text(measure) for measure in each.measures),
+            "why": "\n".join((*each.reasons, *each.warnings)),
+        }
+        for each in analysis.explanations
+    ]
+
+
+def _write_nifti(array: NDArray[Any], volume: Volume, file: Path) -> Path:
+    """Write [channel, slice, row, column] as NIfTI axes slice, row, column(, channel) in RAS mm."""
+    import nibabel
+
+    # NIfTI's world is RAS, DICOM's LPS: the first two axes point the other way.
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine = None if volume.affine is None else to_ras @ volume.affine
+    spatial = np.moveaxis(array, 0, -1)
+    content = spatial[..., 0] if spatial.shape[-1] == 1 else spatial
+    image: Any = nibabel.Nifti1Image  # nibabel states no types here
+    nibabel.save(image(np.ascontiguousarray(content), affine), file)
+    return file
+
+
+def _analysis(analysis: Analysis, volume: Volume) -> dict[str, Any]:
+    card = analysis.model
+    return {
+        "model": {
+            "name": card.name,
+            "version": card.version,
+            "weights_sha256": card.weights_sha256,
+            "notice": card.notice,
+        },
+        "series_instance_uid": volume.series_instance_uid,
+        "findings": [
+            {
+                "label": finding.label,
+                "code": finding.concept.value,
+                "scheme": finding.concept.scheme,
+                "probability": finding.probability,
+                "threshold": finding.threshold,
+                "present": finding.present,
+            }
+            for finding in analysis.findings
+        ],
+        "segments": [
+            {
+                "label": segment.label,
+                "code": segment.concept.value,
+                "scheme": segment.concept.scheme,
+                "voxels": int(segment.mask.sum()),
+                "volume_ml": _volume_ml(segment, volume),
+            }
+            for segment in analysis.segments
+        ],
+        "explanations": [_explanation(each) for each in analysis.explanations],
+    }
+
+
+def _explanation(explanation: Explanation) -> dict[str, Any]:
+    return {
+        "target": explanation.target,
+        "method": explanation.method,
+        "parameters": dict(explanation.parameters),
+        "layer": explanation.layer,
+        "baseline": explanation.baseline,
+        "measures": [
+            {
+                "name": measure.name,
+                "value": measure.value if np.isfinite(measure.value) else None,
+                "limit": measure.limit,
+                "passed": measure.passed,
+                "unit": measure.unit,
+            }
+            for measure in explanation.measures
+        ],
+        "verdict": explanation.verdict,
+        "reasons": list(explanation.reasons),
+        "warnings": list(explanation.warnings),
+        "forwards": explanation.cost.forwards,
+        "backwards": explanation.cost.backwards,
+    }
+
+
+def _volume_ml(segment: Segment, volume: Volume) -> float | None:
+    voxel = volume.voxel_volume_ml
+    return None if voxel is None else float(segment.mask.sum() * voxel)
+
+
+def _volume_text(volume_ml: float | None) -> str:
+    return "" if volume_ml is None else f"{volume_ml:.1f}"
+
+
+def _measure_text(measure: MeasureValue) -> str:
+    asked = "" if measure.limit is None else f" (limit {measure.limit:.4g})"
+    return f"{measure.name} {measure.value:.4g}{asked}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
