@@ -61,6 +61,12 @@ def relevance_peak(relevance: NDArray[np.float32]) -> float:
     return float(np.percentile(positive, PEAK_PERCENTILE, overwrite_input=True))
 
 
+def key_slice(heatmap: Heatmap) -> int:
+    """Return the slice that holds most positive relevance."""
+    relevance = heatmap.relevance.sum(axis=0, dtype=np.float32)
+    return int(np.maximum(relevance, 0.0).sum(axis=(1, 2), dtype=np.float64).argmax())
+
+
 def relevance_bands(heatmap: Heatmap) -> NDArray[np.uint8]:
     """Return, per voxel, the number of the relevance band (1 to 4) that it lies in, or 0."""
     relevance = heatmap.relevance.sum(axis=0, dtype=np.float32)

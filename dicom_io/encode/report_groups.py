@@ -59,6 +59,7 @@ from dicom_io.encode.inherit import instance_uid, other_uid, series_uid, writabl
 from dicom_io.encode.roles import BANDS, OVERLAY, REPORT, SEGMENTATION
 from dicom_io.encode.words import measure_text, parameter_text
 from dicom_io.origin import Origin
+from dicom_io.paint import key_slice
 from dicom_io.read import Input
 from dicom_io.volume import SourceFrame
 
@@ -131,7 +132,7 @@ def measurement_groups(writer: Writer) -> list[Template]:
 
 def key_frames(analysis: Analysis, source: Input) -> tuple[SourceFrame, ...]:
     """Return the frames where most of each heatmap and segment lies, else the middle one."""
-    indices = [key_slice(explanation) for explanation in analysis.explanations]
+    indices = [key_slice(explanation.heatmap) for explanation in analysis.explanations]
     indices += [
         int(segment.mask.sum(axis=(1, 2)).argmax())
         for segment in analysis.segments
@@ -140,12 +141,6 @@ def key_frames(analysis: Analysis, source: Input) -> tuple[SourceFrame, ...]:
     if not indices:
         indices = [len(source.volume.frames) // 2]
     return tuple(source.volume.frames[index] for index in sorted(set(indices)))
-
-
-def key_slice(explanation: Explanation) -> int:
-    """Return the slice that holds most positive relevance."""
-    positive = np.maximum(explanation.heatmap.relevance.sum(axis=0), 0.0)
-    return int(positive.sum(axis=(1, 2), dtype=np.float64).argmax())
 
 
 def _finding(finding: Finding, index: int, writer: Writer) -> Template:
@@ -309,11 +304,11 @@ def _heatmap_objects(explanation: Explanation, index: int, writer: Writer) -> Se
     analysis, origin = writer.analysis, writer.origin
     bands = instance_uid(BANDS, analysis, origin, series=index)
     overlay = series_uid(OVERLAY, analysis, origin, index=index)
-    key = writer.source.volume.frames[key_slice(explanation)]
+    key = writer.source.volume.frames[key_slice(explanation.heatmap)]
     found = [dataset for dataset in writer.produced if dataset.SOPInstanceUID == bands]
     painted = [dataset for dataset in writer.produced if dataset.SeriesInstanceUID == overlay]
     at_key = [dataset for dataset in painted if _shows(dataset, key)]
-    return [*found, *(at_key or painted)[:1]]
+    return [*found, *(at_key or painted[len(painted) // 2 :])[:1]]
 
 
 def _shows(dataset: Dataset, frame: SourceFrame) -> bool:

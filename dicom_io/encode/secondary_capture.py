@@ -1,7 +1,8 @@
 """Secondary Capture series: image, relevance, outlines and legend in plain RGB, for any viewer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ from dicom_io.paint import (
     enlarged,
     gray,
     heated,
+    key_slice,
     lab_to_rgb,
     segment_lab,
     window_of,
@@ -46,6 +48,8 @@ from dicom_io.read import Input
 from dicom_io.volume import Volume
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.7"
+#: Longest series of captures; each takes more than a megabyte.
+MOST_SLICES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +64,8 @@ class _Overlay:
     analysis: Analysis
     source: Input
     layout: Layout
-
-    @property
-    def slices(self) -> range:
-        """The slices that are sent: all between the first and last painted one, and a neighbor."""
-        painted = np.zeros(self.source.volume.grid_shape[0], bool)
-        if self.display is not None:
-            painted |= (self.display.levels >= round(FAINTEST * 255)).any(axis=(1, 2))
-        for segment in self.segments:
-            painted |= segment.mask.any(axis=(1, 2))
-        where = np.flatnonzero(painted)
-        if where.size == 0:
-            return range(len(painted) // 2, len(painted) // 2 + 1)
-        return range(max(int(where[0]) - 1, 0), min(int(where[-1]) + 2, len(painted)))
+    #: Indices of the source slices that are sent, evenly spaced.
+    slices: range
 
 
 def encode(
@@ -100,26 +93,53 @@ def _overlays(analysis: Analysis, source: Input) -> Iterator[_Overlay]:
     ]
     alone = [(len(analysis.explanations), None)] if filled and not shown else []
     for index, explanation in [*shown, *alone]:
+        display = displayed(explanation.heatmap) if explanation else None
         yield _Overlay(
             index=index,
             explanation=explanation,
-            display=displayed(explanation.heatmap) if explanation else None,
+            display=display,
             segments=filled,
             analysis=analysis,
             source=source,
             layout=layout_of(*source.volume.grid_shape[1:]),
+            slices=_slices(explanation, display, filled, count=source.volume.grid_shape[0]),
         )
 
 
+def _slices(
+    explanation: Explanation | None,
+    display: Display | None,
+    segments: Sequence[Segment],
+    *,
+    count: int,
+) -> range:
+    """Return which slices are sent: from the first painted one to the last, and a neighbor each.
+
+    Of very many, every second or third, among them the key slice; bands and segmentation have
+    them all.
+    """
+    painted = np.zeros(count, bool)
+    if display is not None:
+        painted |= (display.levels >= round(FAINTEST * 255)).any(axis=(1, 2))
+    for segment in segments:
+        painted |= segment.mask.any(axis=(1, 2))
+    where = np.flatnonzero(painted)
+    if where.size == 0:
+        return range(count // 2, count // 2 + 1)
+    first, last = max(int(where[0]) - 1, 0), min(int(where[-1]) + 1, count - 1)
+    step = ceil((last - first + 1) / MOST_SLICES)
+    key = key_slice(explanation.heatmap) if explanation else int(where[where.size // 2])
+    return range(first + (key - first) % step, last + 1, step)
+
+
 def _encode_series(overlay: _Overlay, origin: Origin) -> Iterator[Dataset]:
-    slices = overlay.slices
     common = _common(overlay, origin)
     limits = window_of(overlay.source.volume.voxels[0], overlay.source.volume.window)
     legend = overlay_legend(
         overlay.analysis, overlay.explanation, overlay.display, overlay.segments, origin=origin
     )
     canvas = draw_canvas(overlay.layout, legend, _letters(overlay.source))
-    for number, index in enumerate(slices, 1):
+    for number, index in enumerate(overlay.slices, 1):
         dataset = Dataset()
         dataset.update(common)
         stand_at(dataset, _place(overlay, number), overlay.analysis, origin)
@@ -263,7 +283,8 @@ def _footer(overlay: _Overlay, index: int) -> list[str]:
     axis = int(np.argmax(np.abs(volume.affine[:3, 0])))
     side = ("LR", "PA", "HF")[axis][0 if center[axis] >= 0 else 1]
     sent = overlay.slices
+    step = "" if sent.step == 1 else f", every {sent.step}."
     return [
         f"slice {index + 1} of {count}, {side} {abs(center[axis]):.1f} mm",
-        f"painted and sent: {sent[0] + 1} to {sent[-1] + 1}",
+        f"shown: {sent[0] + 1} to {sent[-1] + 1}{step}",
     ]

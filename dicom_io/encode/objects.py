@@ -1,0 +1,93 @@
+"""All result objects of a task, in a fixed order, each checked before it is handed on."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pydicom import Dataset
+
+from dicom_io.analysis import Analysis
+from dicom_io.check import check_references, require_valid
+from dicom_io.errors import EncodingError
+from dicom_io.origin import Origin
+from dicom_io.read import Input
+
+#: The report comes last because it refers to all others.
+_ORDER = ("segmentation", "bands", "overlay")
+_LAST = "report"
+
+
+class Encoder(Protocol):
+    """What an entry point of ``pellucid.encoders`` names."""
+
+    def __call__(
+        self, analysis: Analysis, source: Input, origin: Origin, produced: tuple[Dataset, ...]
+    ) -> tuple[Dataset, ...]:
+        """Return the objects of one analysis; ``produced`` are those made of it before."""
+        ...
+
+
+def encode_analyses(
+    released: Sequence[Analysis],
+    inputs: Sequence[Input],
+    origin: Origin,
+    encoders: Mapping[str, Encoder],
+) -> tuple[Dataset, ...]:
+    """Return every object of a task, ready to leave.
+
+    Parameters
+    ----------
+    released
+        Analyses after the gate, whose explanations carry verdicts.
+    encoders
+        By name; the order does not matter, a report is always written last.
+
+    Raises
+    ------
+    EncodingError
+        An analysis names an unknown input, two analyses are the same, or an object does not
+        pass its check.
+    """
+    objects: list[Dataset] = []
+    for analysis in released:
+        source = _source_of(analysis, inputs)
+        produced: tuple[Dataset, ...] = ()
+        for name in sorted(encoders, key=_rank):
+            produced += encoders[name](analysis, source, origin, produced)
+        _require_all_valid(produced, source)
+        objects.extend(produced)
+    _require_distinct(objects)
+    return tuple(objects)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    if name == _LAST:
+        return len(_ORDER) + 1, name
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER)), name
+
+
+def _source_of(analysis: Analysis, inputs: Sequence[Input]) -> Input:
+    for source in inputs:
+        if source.name == analysis.input_name:
+            return source
+    names = ", ".join(source.name for source in inputs)
+    raise EncodingError(f"analysis names input {analysis.input_name!r}, the task has: {names}")
+
+
+def _require_all_valid(produced: Sequence[Dataset], source: Input) -> None:
+    known = {frame.sop_instance_uid for frame in source.volume.frames}
+    known |= {str(header.SOPInstanceUID) for header in source.headers}
+    known |= {str(dataset.get("SOPInstanceUID")) for dataset in produced}
+    for dataset in produced:
+        require_valid(dataset, source)
+        unknown = check_references(dataset, known)
+        if unknown:
+            raise EncodingError(f"{dataset.SeriesDescription!r} {'; '.join(unknown)}")
+
+
+def _require_distinct(objects: Sequence[Dataset]) -> None:
+    seen: set[str] = set()
+    for dataset in objects:
+        uid = str(dataset.SOPInstanceUID)
+        if uid in seen:
+            raise EncodingError(f"two objects have SOP Instance UID {uid}: same analysis twice")
+        seen.add(uid)
