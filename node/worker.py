@@ -131,7 +131,11 @@ class Worker:
                 if not self.work_once():
                     self._stop.wait(self._settings.poll_seconds)
         finally:
-            self._child.end()
+            self.end()
+
+    def end(self) -> None:
+        """End the child, whatever it is doing."""
+        self._child.end()
 
     def work_once(self) -> bool:
         """Claim one task and see it through; return whether there was one."""

@@ -1,7 +1,6 @@
 """A program that speaks the inference child's protocol and does what the order's contact says.
 
-The contact field of the order's origin is its script: ``ok``, ``die``, ``exit``, ``hang``,
-``babble``, ``error``, ``memory`` or ``environment``.
+The contact field of the order's origin names one of ``SCRIPTS``.
 """
 
 import argparse
@@ -12,6 +11,8 @@ import socket
 import sys
 import threading
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from node.channel import Channel
 from node.process import die_with_parent
@@ -32,34 +33,92 @@ def main() -> None:
         folder = Path(order["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         channel.send({"kind": "stage", "stage": "analyze"})
-        answer = SCRIPTS[order["origin"]["contact"]](folder, wire)
+        answer = SCRIPTS[order["origin"]["contact"]](folder, wire, order)
         channel.send(answer)
 
 
-def ok(folder, wire):
-    file = folder / "0.dcm"
-    file.write_bytes(b"object")
-    return {"kind": "result", "files": [str(file)], "seconds": {"analyze": 0.1}}
+def ok(folder, wire, order):
+    return result(write(folder, order))
 
 
-def die(folder, wire):
+def two(folder, wire, order):
+    return result(write(folder, order), write(folder, order, index=2))
+
+
+def other_patient(folder, wire, order):
+    return result(write(folder, order, patient_id="SOMEONE ELSE"))
+
+
+def other_study(folder, wire, order):
+    return result(write(folder, order, study_instance_uid="1.2.3"))
+
+
+def other_file(folder, wire, order):
+    return result(Path(order["study"]["series"][0]["instances"][0]["path"]))
+
+
+def link(folder, wire, order):
+    name = folder / "0.dcm"
+    name.symlink_to(order["study"]["series"][0]["instances"][0]["path"])
+    return result(name)
+
+
+def out_of_memory(folder, wire, order):
+    return {"kind": "error", "names": ["OutOfMemoryError"], "message": "", "places": []}
+
+
+def mistake(folder, wire, order):
+    return {
+        "kind": "error",
+        "names": ["KeyError", "LookupError", "Exception"],
+        "message": order["study"]["series"][0]["instances"][0]["patient_id"],
+        "places": ["encode.py:7 encode"],
+    }
+
+
+def die_once(folder, wire, order):
+    """Die at the first order of a task folder's parent, fulfill the next one."""
+    mark = folder.parent.parent / "died-once"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ok(folder, wire, order)
+
+
+def write(folder, order, *, index=1, **changes):
+    from tests.build_ledger import write_instance
+
+    instance = order["study"]["series"][0]["instances"][0]
+    fields = {
+        "patient_id": instance["patient_id"],
+        "study_instance_uid": instance["study_instance_uid"],
+        **changes,
+    }
+    return write_instance(folder, f"2.25.{index}", **fields)
+
+
+def result(*files):
+    return {"kind": "result", "files": [str(file) for file in files], "seconds": {"analyze": 0.1}}
+
+
+def die(folder, wire, order):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def leave(folder, wire):
+def leave(folder, wire, order):
     sys.exit(3)
 
 
-def hang(folder, wire):
+def hang(folder, wire, order):
     threading.Event().wait()
 
 
-def babble(folder, wire):
+def babble(folder, wire, order):
     wire.sendall(b"\xff\xff\xff\xff gibberish")
     threading.Event().wait()
 
 
-def error(folder, wire):
+def error(folder, wire, order):
     return {
         "kind": "error",
         "names": ["GapError", "DicomInputError", "ValueError"],
@@ -68,19 +127,27 @@ def error(folder, wire):
     }
 
 
-def environment(folder, wire):
+def environment(folder, wire, order):
     file = folder / "0.json"
     file.write_text(json.dumps(dict(os.environ)))
-    return {"kind": "result", "files": [str(file)], "seconds": {}}
+    return result(file)
 
 
 SCRIPTS = {
     "ok": ok,
+    "two": two,
+    "other patient": other_patient,
+    "other study": other_study,
+    "other file": other_file,
+    "link": link,
     "die": die,
+    "die once": die_once,
     "exit": leave,
     "hang": hang,
     "babble": babble,
     "error": error,
+    "out of memory": out_of_memory,
+    "mistake": mistake,
     "environment": environment,
 }
 

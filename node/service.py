@@ -1,0 +1,380 @@
+"""The running node: one clock, one receiver, some workers, one delivery thread per destination.
+
+This process holds no patient's image and talks to no sender: it decides when a study is whole,
+sends results, and keeps the other processes alive. They die with it.
+"""
+
+import fcntl
+import functools
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import Engine
+
+from dicom_io.study import Study
+from node import completion, spawned
+from node.child import ChildSettings
+from node.config import Config, Service, config_hash
+from node.deliver import Deliveries, DeliverySettings
+from node.doorman import AllowedPeer
+from node.errors import LedgerError, PortInUseError
+from node.ledger import tasks
+from node.ledger.engine import open_ledger
+from node.log import LogStyle
+from node.receive import ReceiveSettings
+from node.routing import matching_routes
+from node.supervise import Supervised, wait_for_change
+from node.sweep import remove_orphans, sweep_at_start
+from node.task import PlannedTask, Reception
+from node.worker import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.25
+#: How long the port of a receiver that has just been killed may stay taken.
+_PORT_SECONDS = 2.0
+_START_SECONDS = 60.0
+
+
+class DataFolderInUseError(RuntimeError):
+    """Another node works on the same data folder."""
+
+
+class ReceiverError(RuntimeError):
+    """The receiver does not start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often and how patiently; the defaults are for a hospital, tests are quicker."""
+
+    completion_seconds: float = 1.0
+    lease_sweep_seconds: float = 5.0
+    wake_seconds: float = 1.0
+    lease_seconds: float = 60.0
+    #: Pauses of a task that is tried again.
+    retry_base_seconds: float = 15.0
+    retry_cap_seconds: float = 900.0
+    #: Pauses of a delivery that is tried again.
+    delivery_base_seconds: float = 60.0
+    delivery_cap_seconds: float = 3600.0
+    #: Wall-clock limit of one task.
+    time_limit_seconds: float = 3600.0
+    #: How long the processes have to end by themselves.
+    stop_seconds: float = 10.0
+
+
+def run(
+    config: Config,
+    *,
+    ready: Callable[[int], object] | None = None,
+    stop: threading.Event | None = None,
+    pace: Pace | None = None,
+    log_style: LogStyle = LogStyle.TEXT,
+) -> None:
+    """Run the node until ``stop`` is set, or until SIGTERM or SIGINT if there is no ``stop``.
+
+    Parameters
+    ----------
+    ready
+        Called once with the port, when the receiver takes connections and workers are started.
+
+    Raises
+    ------
+    DataFolderInUseError
+        Another node works on the data folder.
+    PortInUseError
+        Another program listens on the port.
+    LedgerError
+        The ledger cannot be opened.
+    """
+    data = config.node.data
+    data.mkdir(parents=True, exist_ok=True)
+    with _only_node(data), _stop_event(stop) as stopping:
+        engine = open_ledger(config.node.database, migrate=True)
+        try:
+            sweep_at_start(engine, data)
+            node = _Node(config, engine, pace or Pace(), log_style)
+            node.run(stopping, ready or (lambda _port: None))
+        finally:
+            engine.dispose()
+
+
+def planner(config: Config) -> completion.Planner:
+    """Return what the configured routes want done with a study."""
+    hash_of = {route.name: config_hash(config, route) for route in config.routes}
+
+    def planned(study: Study, receptions: Sequence[Reception]) -> Sequence[PlannedTask]:
+        return tuple(
+            PlannedTask(
+                route=match.route.name,
+                config_hash=hash_of[match.route.name],
+                priority=match.route.priority,
+                quiet_seconds=match.route.complete.quiet_seconds,
+                selected=match.selected,
+            )
+            for match in matching_routes(study, receptions, config.routes, config.peers)
+        )
+
+    return planned
+
+
+def receive_settings(config: Config) -> ReceiveSettings:
+    """Return what the receiver must know of the configuration."""
+    called = (title for route in config.routes for title in route.called)
+    return ReceiveSettings(
+        ae_titles=tuple(dict.fromkeys((config.node.ae_title, *called))),
+        bind=config.node.bind,
+        port=config.node.port,
+        data=config.node.data,
+        database=config.node.database,
+        peers=tuple(
+            AllowedPeer(
+                ae_title=peer.ae_title,
+                host=peer.host,
+                echo=Service.ECHO in peer.allow,
+                store=Service.STORE in peer.allow,
+            )
+            for peer in config.peers.values()
+        ),
+        device_uid=config.site.device_uid,
+        floor_bytes=int(config.storage.reserve_gb * 1e9),
+    )
+
+
+class _Node:
+    """Everything that lives from start to stop."""
+
+    def __init__(self, config: Config, engine: Engine, pace: Pace, log_style: LogStyle) -> None:
+        self._config = config
+        self._engine = engine
+        self._pace = pace
+        self._birth = spawned.Birth(
+            parent_pid=os.getpid(),
+            log_level=logging.getLogger().getEffectiveLevel(),
+            log_style=log_style,
+        )
+        self._receive = receive_settings(config)
+        self._told: Connection | None = None
+        self._children: list[Supervised] = []
+
+    def run(self, stop: threading.Event, ready: Callable[[int], object]) -> None:
+        """Start everything, keep it alive until told to stop, end everything."""
+        deliveries = self._deliveries()
+        scheduler = self._scheduler(deliveries)
+        try:
+            port = self._start_receiver()
+            self._start_workers()
+            deliveries.start()
+            scheduler.start()
+            logger.info("node is ready", extra={"event": "node_ready", "port": port})
+            ready(port)
+            while not stop.is_set():
+                for child in self._children:
+                    child.look()
+                wait_for_change(self._children, _LOOK_SECONDS)
+        finally:
+            self._end(deliveries, scheduler)
+
+    def _start_receiver(self) -> int:
+        """Start the receiver; return its port when it listens."""
+        process, port = _listening_receiver(self._receive, self._birth)
+        # A restarted receiver must be found where its senders know it.
+        self._receive = replace(self._receive, port=port)
+        self._children.append(Supervised("receiver", self._restart_receiver, running=process))
+        return port
+
+    def _restart_receiver(self) -> BaseProcess:
+        # The pipe is kept: a receiver that tells nobody that it listens would fail.
+        process, self._told = _started_receiver(self._receive, self._birth)
+        return process
+
+    def _start_workers(self) -> None:
+        count = self._config.node.workers
+        names = [f"{socket.gethostname()}-{index}" for index in range(count)]
+        # We alone have the data folder, so whoever held these names before is dead.
+        tasks.reclaim_from(self._engine, names, _now())
+        for index, name in enumerate(names):
+            settings = self._worker_settings(index, name)
+            start = functools.partial(_started_worker, settings, self._birth)
+            take_back = functools.partial(self._take_back, name)
+            self._children.append(
+                Supervised(f"worker {index}", start, running=start(), ended=take_back)
+            )
+
+    def _worker_settings(self, index: int, name: str) -> WorkerSettings:
+        pace = self._pace
+        workers = self._config.node.workers
+        return WorkerSettings(
+            name=name,
+            config=self._config,
+            child=ChildSettings(
+                folder=self._config.node.data / "work" / str(index),
+                threads=max(1, (os.cpu_count() or 1) // workers),
+                memory_bytes=_memory_limit(),
+                time_limit_seconds=pace.time_limit_seconds,
+            ),
+            software_version=metadata.version("pellucid"),
+            lease_seconds=pace.lease_seconds,
+            retry_base_seconds=pace.retry_base_seconds,
+            retry_cap_seconds=pace.retry_cap_seconds,
+        )
+
+    def _take_back(self, worker: str) -> None:
+        tasks.reclaim_from(self._engine, [worker], _now())
+
+    def _deliveries(self) -> Deliveries:
+        pace = self._pace
+        settings = DeliverySettings(
+            calling_ae=self._config.node.ae_title,
+            base_seconds=pace.delivery_base_seconds,
+            cap_seconds=pace.delivery_cap_seconds,
+        )
+        return Deliveries(self._engine, self._config.peers.values(), settings)
+
+    def _scheduler(self, deliveries: Deliveries) -> BackgroundScheduler:
+        """Return the clock: a few sweeps, each safe to run at any time and to miss."""
+        quiet = min((route.complete.quiet_seconds for route in self._config.routes), default=30.0)
+        planned = planner(self._config)
+
+        def complete() -> None:
+            completion.tick(self._engine, planned, _now(), quiet_seconds=quiet)
+
+        def reclaim() -> None:
+            tasks.reclaim_expired(self._engine, _now())
+
+        def collect() -> None:
+            remove_orphans(self._engine, self._config.node.data, _now())
+
+        scheduler = BackgroundScheduler(timezone=UTC)
+        for sweep, seconds in (
+            (complete, self._pace.completion_seconds),
+            (reclaim, self._pace.lease_sweep_seconds),
+            (deliveries.wake, self._pace.wake_seconds),
+            (collect, 3600.0),
+        ):
+            scheduler.add_job(
+                functools.partial(_swept, sweep),
+                "interval",
+                seconds=seconds,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+            )
+        return scheduler
+
+    def _end(self, deliveries: Deliveries, scheduler: BackgroundScheduler) -> None:
+        logger.info("node stops", extra={"event": "node_stops"})
+        deadline = time.monotonic() + self._pace.stop_seconds
+        for child in self._children:
+            child.terminate()
+        if scheduler.running:
+            scheduler.shutdown(wait=True)
+        deliveries.stop(max(0.0, deadline - time.monotonic()))
+        for child in self._children:
+            child.join(deadline)
+        logger.info("node has stopped", extra={"event": "node_stopped"})
+
+
+def _listening_receiver(settings: ReceiveSettings, birth: spawned.Birth) -> tuple[BaseProcess, int]:
+    """Return a receiver that takes connections, and its port."""
+    deadline = time.monotonic() + _PORT_SECONDS
+    while True:
+        process, told = _started_receiver(settings, birth)
+        if not told.poll(_START_SECONDS):
+            process.kill()
+            raise ReceiverError(f"the receiver does not listen after {_START_SECONDS:.0f} s")
+        try:
+            listening = spawned.heard(told)
+        except EOFError as error:
+            process.join()
+            raise ReceiverError(f"the receiver ended with {process.exitcode}") from error
+        if listening.port:
+            return process, listening.port
+        process.join()
+        if listening.error != PortInUseError.__name__:
+            raise LedgerError(listening.message)
+        if time.monotonic() > deadline:
+            raise PortInUseError(listening.message)
+
+
+def _started_receiver(
+    settings: ReceiveSettings, birth: spawned.Birth
+) -> tuple[BaseProcess, Connection]:
+    context = get_context("spawn")
+    told, tells = context.Pipe(duplex=False)
+    process = context.Process(
+        target=spawned.receive, args=(settings, birth, tells), name="receiver", daemon=True
+    )
+    process.start()
+    tells.close()
+    return process, told
+
+
+def _started_worker(settings: WorkerSettings, birth: spawned.Birth) -> BaseProcess:
+    process = get_context("spawn").Process(
+        target=spawned.work, args=(settings, birth), name=settings.name, daemon=True
+    )
+    process.start()
+    return process
+
+
+def _swept(sweep: Callable[[], None]) -> None:
+    try:
+        sweep()
+    except Exception:  # the clock's loop: the next turn comes anyway
+        logger.exception("sweep failed, will be repeated", extra={"event": "sweep_failed"})
+
+
+@contextmanager
+def _only_node(data: Path) -> Iterator[None]:
+    """Hold the data folder; the kernel lets go of it when this process ends, however it ends."""
+    with (data / "node.lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataFolderInUseError(f"another node works on {data}") from error
+        yield
+
+
+@contextmanager
+def _stop_event(given: threading.Event | None) -> Iterator[threading.Event]:
+    """Return the caller's event, or one that SIGTERM and SIGINT set while the block runs."""
+    if given is not None:
+        yield given
+        return
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda _number, _frame: stop.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _memory_limit() -> int:
+    """Return nine tenths of the machine's memory; 0 where a GPU driver maps what it likes."""
+    if Path("/dev/nvidiactl").exists():
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10 * 9
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,89 @@
+"""What the service's child processes run: the receiver and the workers, from start to stop.
+
+Each import is local: a receiver never loads what only workers need.
+"""
+
+import json
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from node.errors import LedgerError, PortInUseError
+from node.log import LogStyle, configure_logging
+from node.process import die_with_parent, forbid_core_dumps
+
+if TYPE_CHECKING:
+    from node.receive import ReceiveSettings
+    from node.worker import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """What every child is told at its start."""
+
+    #: Process id of the main process.
+    parent_pid: int
+    log_level: int
+    log_style: LogStyle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """What a receiver tells when it has started, or why it cannot."""
+
+    #: 0 if it does not listen.
+    port: int
+    #: Class name of the error; empty if it listens.
+    error: str = ""
+    message: str = ""
+
+
+def receive(settings: "ReceiveSettings", birth: Birth, told: Connection) -> None:
+    """Run a receiver until SIGTERM; tell the main process when it listens."""
+    stop = _begin(birth)
+    from node.receive import serve
+
+    def listening(port: int) -> None:
+        _tell(told, Listening(port=port))
+
+    try:
+        serve(settings, stop, listening=listening)
+    except (PortInUseError, LedgerError) as error:
+        _tell(told, Listening(port=0, error=type(error).__name__, message=str(error)))
+
+
+def work(settings: "WorkerSettings", birth: Birth) -> None:
+    """Run a worker until SIGTERM."""
+    stop = _begin(birth)
+    from node.ledger.engine import open_ledger
+    from node.worker import Worker
+
+    engine = open_ledger(settings.config.node.database)
+    try:
+        Worker(engine, settings, stop).run()
+    finally:
+        engine.dispose()
+
+
+def heard(told: Connection) -> Listening:
+    """Return what a receiver has told."""
+    return Listening(**json.loads(told.recv_bytes()))
+
+
+def _tell(told: Connection, listening: Listening) -> None:
+    fields = {"port": listening.port, "error": listening.error, "message": listening.message}
+    told.send_bytes(json.dumps(fields).encode())
+
+
+def _begin(birth: Birth) -> threading.Event:
+    """Tie this process to its parent; return the event that SIGTERM sets."""
+    die_with_parent(birth.parent_pid)
+    forbid_core_dumps()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    # Ctrl-C reaches the whole group of processes; only the main one acts on it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_logging(birth.log_level, style=birth.log_style)
+    return stop
