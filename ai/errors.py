@@ -9,6 +9,10 @@ class UnsuitableInputError(ValueError):
     """An image is outside what the model is meant for; the message names the criterion."""
 
 
+class InvalidOutputError(RuntimeError):
+    """A network's output holds NaN or infinity, so that nothing it says is a result."""
+
+
 class ExplanationError(RuntimeError):
     """An explainer cannot work on this network or with these parameters."""
 

@@ -101,12 +101,20 @@ def labels_to_source_grid(labels: Tensor, prepared: Prepared) -> Tensor:
 
 
 def mask_to_prepared_grid(mask: NDArray[np.bool_], prepared: Prepared) -> Tensor:
-    """Return a mask [slice, row, column] of the source as bool [*S], from the nearest voxel."""
+    """Return a mask [slice, row, column] of the source as bool [*S], from the nearest voxel.
+
+    A structure too small for the prepared grid keeps the voxels that its own centers lie in.
+    """
     spatial = prepared.tensor.shape[2:]
-    slices, rows, columns = (*spatial, 1, 1)[:3]
+    first, second, third = (*spatial, 1, 1)[:3]
     values = torch.tensor(mask, dtype=torch.bool, device=prepared.tensor.device)[None]
-    moved = resample_nearest(values, prepared.source_from_prepared, (slices, rows, columns))
-    return moved[0].reshape(spatial)
+    moved = resample_nearest(values, prepared.source_from_prepared, (first, second, third))[0]
+    if not bool(moved.any()):
+        to_prepared = np.linalg.inv(prepared.source_from_prepared)
+        centers = np.rint(np.argwhere(mask) @ to_prepared[:3, :3].T + to_prepared[:3, 3])
+        inside = np.all((centers >= 0) & (centers < moved.shape), axis=1)
+        moved[tuple(torch.as_tensor(centers[inside].T.astype(np.int64)))] = True
+    return moved.reshape(spatial)
 
 
 def _prepared_values(values: Tensor, prepared: Prepared) -> tuple[Tensor, NDArray[np.float64]]:

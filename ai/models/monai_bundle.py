@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -144,7 +145,9 @@ def load(settings: ModelSettings) -> MonaiBundle:
         metadata = read_metadata(names, read)
         config = read_config(names, read)
         parser = safe_parser(config, folder=folder, device=_device(settings))
-        with importable({name: read(name) for name in names if name.endswith(".py")}):
+        sources = {name: read(name) for name in names if name.endswith(".py")}
+        # A published configuration's age is no news: MONAI warns of it at every load.
+        with importable(sources), warnings.catch_warnings(action="ignore"):
             place = weights_place(parser, folder)
             network = parser.get_parsed_content(network_id(config))
             parts = _Parts.built(parser)

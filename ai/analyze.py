@@ -1,0 +1,268 @@
+"""The heart: one image and one model to findings, segments and measured explanations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ai.capture import fingerprint
+from ai.errors import ExplanationError, InvalidOutputError
+from ai.measure import measures_of
+from ai.model import Attribution, Budget, Explainer, Model, Prediction, Prepared, Settings, Target
+from ai.prepare import mask_to_prepared_grid, to_source_grid
+from ai.targets import ClassLogit, SegmentMass
+from ai.window import View, view_around
+from dicom_io.analysis import Analysis, Explanation, Finding, Heatmap, Segment
+from dicom_io.read import Input
+
+#: Parts that one step of the work is reported in.
+_PARTS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainerRequest:
+    """One explainer that a route asks for."""
+
+    #: As routes write it: ``layer_cam``.
+    name: str
+    explainer: Explainer
+    #: Labels to explain where they are found; empty: all that are found, the foremost first.
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzeSettings:
+    """What a caller decides about an analysis as a whole."""
+
+    #: Most findings or segments that each explainer explains.
+    max_explained: int = 3
+    seed: int = 0
+    #: ``forwards`` holds for each explanation; ``report`` hears of the whole, in thousandths of a
+    #: step, the prediction being the first and each explanation another.
+    budget: Budget | None = None
+    measure: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """Something found that can be explained."""
+
+    label: str
+    channel: int
+    #: bool [*S] on the prepared grid, of a segment.
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    request: ExplainerRequest
+    subject: _Subject
+
+
+def analyze(
+    inputs: Sequence[Input],
+    model: Model,
+    requests: Sequence[ExplainerRequest],
+    settings: AnalyzeSettings,
+) -> Analysis:
+    """Return what the model found in the first input, and why, on that input's grid.
+
+    Explained is what is found: findings at or above the operating point, the most probable first,
+    and segments that have voxels, the largest first. Same arguments, same result.
+
+    Parameters
+    ----------
+    inputs
+        At least one; the others are there for the encoders and for models that compare.
+
+    Raises
+    ------
+    UnsuitableInputError
+        The image is outside of the model's intended use.
+    InvalidOutputError
+        The network gave NaN or infinity: nothing it says is a result.
+    ExplanationError
+        An explainer cannot work on this network, left the network changed, or was asked for a
+        label that the model does not have.
+    """
+    source = inputs[0]
+    prepared = model.prepare(source.volume)
+    prediction = model.predict(prepared)
+    _require_finite(prediction, model)
+    findings, segments = _findings(prediction, model), _segments(prediction, model)
+    jobs = _jobs(requests, model, _subjects(findings, segments, prepared, model), settings)
+    _report(settings, 1, len(jobs) + 1)
+    explanations = []
+    for number, job in enumerate(jobs, start=1):
+        explanations.append(
+            _explanation(job, model, prepared, _within(settings, number, len(jobs) + 1))
+        )
+        _report(settings, number + 1, len(jobs) + 1)
+    return Analysis(
+        model=model.card,
+        input_name=source.name,
+        findings=findings,
+        segments=segments,
+        explanations=tuple(explanations),
+    )
+
+
+def _require_finite(prediction: Prediction, model: Model) -> None:
+    wrong = sum(int((~torch.isfinite(channel)).sum()) for channel in prediction.output[0])
+    if wrong:
+        raise InvalidOutputError(
+            f"model {model.card.name}: {wrong} of {prediction.output.numel()} output values are "
+            f"NaN or infinite"
+        )
+
+
+def _findings(prediction: Prediction, model: Model) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(
+            label=label.name,
+            concept=label.concept,
+            probability=prediction.probabilities[label.name],
+            threshold=model.threshold,
+        )
+        for label in model.labels
+        if label.name in prediction.probabilities
+    )
+
+
+def _segments(prediction: Prediction, model: Model) -> tuple[Segment, ...]:
+    return tuple(
+        Segment(label=label.name, concept=label.concept, mask=prediction.masks[label.name])
+        for label in model.labels
+        if label.name in prediction.masks and prediction.masks[label.name].any()
+    )
+
+
+def _subjects(
+    findings: Sequence[Finding],
+    segments: Sequence[Segment],
+    prepared: Prepared,
+    model: Model,
+) -> tuple[_Subject, ...]:
+    """Return what was found, the foremost first; equals stay in the order of the labels."""
+    channels = {label.name: label.channel for label in model.labels}
+    present = sorted((f for f in findings if f.present), key=lambda f: -f.probability)
+    outlined = sorted(segments, key=lambda s: -int(s.mask.sum()))
+    classes = [_Subject(label=f.label, channel=channels[f.label]) for f in present]
+    masses = [
+        _Subject(
+            label=s.label,
+            channel=channels[s.label],
+            mask=mask_to_prepared_grid(s.mask, prepared),
+        )
+        for s in outlined
+    ]
+    return (*classes, *masses)
+
+
+def _jobs(
+    requests: Sequence[ExplainerRequest],
+    model: Model,
+    subjects: Sequence[_Subject],
+    settings: AnalyzeSettings,
+) -> tuple[_Job, ...]:
+    names = [label.name for label in model.labels]
+    unknown = sorted({t for request in requests for t in request.targets} - set(names))
+    if unknown:
+        raise ExplanationError(
+            f"model {model.card.name} has no label {', '.join(unknown)}; it has {', '.join(names)}"
+        )
+    return tuple(
+        _Job(request=request, subject=subject)
+        for request in requests
+        for subject in [
+            each for each in subjects if not request.targets or each.label in request.targets
+        ][: settings.max_explained]
+    )
+
+
+def _explanation(
+    job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
+) -> Explanation:
+    view = view_around(prepared, job.subject.mask)
+    target = _target(job.subject, view)
+    before = fingerprint(model.network)
+    attribution = job.request.explainer.explain(
+        model.network,
+        view.tensor,
+        target,
+        Settings(budget=settings.budget, generator=torch.Generator().manual_seed(settings.seed)),
+    )
+    _require_sound(attribution, view, job, unchanged=fingerprint(model.network) == before)
+    measures = (
+        measures_of(attribution, model.network, view.tensor, target) if settings.measure else ()
+    )
+    return Explanation(
+        target=job.subject.label,
+        method=job.request.name,
+        heatmap=Heatmap(relevance=_relevance(attribution, view, prepared)),
+        measures=measures,
+        cost=attribution.cost,
+        parameters=_parameters(job.request.explainer),
+        layer=attribution.layer,
+        baseline=attribution.baseline,
+        residual=None if attribution.residual is None else float(attribution.residual.max()),
+        warnings=(*attribution.warnings, *_window_warning(job.subject, view)),
+    )
+
+
+def _require_sound(attribution: Attribution, view: View, job: _Job, *, unchanged: bool) -> None:
+    if not unchanged:
+        raise ExplanationError(
+            f"explainer {job.request.name} left the network changed: load the model anew"
+        )
+    if attribution.values.shape[2:] != view.tensor.shape[2:]:
+        raise ExplanationError(
+            f"explainer {job.request.name} gave relevance of {tuple(attribution.values.shape)} "
+            f"for an input of {tuple(view.tensor.shape)}"
+        )
+
+
+def _target(subject: _Subject, view: View) -> Target:
+    if subject.mask is None:
+        return ClassLogit(subject.channel)
+    return SegmentMass(subject.channel, view.seen(subject.mask))
+
+
+def _relevance(attribution: Attribution, view: View, prepared: Prepared) -> NDArray[np.float32]:
+    return to_source_grid(view.spread(attribution.values[0]), prepared)
+
+
+def _parameters(explainer: Explainer) -> dict[str, str]:
+    parameters = fields(cast("Any", explainer))
+    return {each.name: str(getattr(explainer, each.name)) for each in parameters if each.init}
+
+
+def _window_warning(subject: _Subject, view: View) -> tuple[str, ...]:
+    if view.is_whole or subject.mask is None:
+        return ()
+    share = float(view.seen(subject.mask).sum()) / float(subject.mask.sum())
+    size = " x ".join(str(each) for each in view.tensor.shape[2:])
+    return (f"explained in one window of {size} voxels that holds {share:.0%} of the segment",)
+
+
+def _within(settings: AnalyzeSettings, step: int, steps: int) -> AnalyzeSettings:
+    """Return settings whose progress is reported as that of one step of the whole."""
+    budget = settings.budget
+    if budget is None or budget.report is None:
+        return settings
+    whole = budget.report
+
+    def report(done: int, total: int) -> None:
+        share = min(done / total, 1.0) if total else 0.0
+        whole(round((step + share) * _PARTS), steps * _PARTS)
+
+    return replace(settings, budget=replace(budget, report=report))
+
+
+def _report(settings: AnalyzeSettings, step: int, steps: int) -> None:
+    if settings.budget is not None and settings.budget.report is not None:
+        settings.budget.report(step * _PARTS, steps * _PARTS)
