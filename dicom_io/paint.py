@@ -90,10 +90,10 @@ def window_of(
     return float(lowest), float(max(highest, lowest + 1e-6))
 
 
-def gray(plane: NDArray[np.float32], limits: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return a plane [row, column] as gray values between black (lowest) and white (highest)."""
+def gray(values: NDArray[np.float32], limits: tuple[float, float]) -> NDArray[np.uint8]:
+    """Return values of any shape between black (0, at the lowest) and white (255, highest)."""
     lowest, highest = limits
-    scaled = (plane - np.float32(lowest)) * np.float32(255.0 / (highest - lowest))
+    scaled = (values - np.float32(lowest)) * np.float32(255.0 / (highest - lowest))
     shown: NDArray[np.uint8] = np.clip(scaled, 0.0, 255.0).astype(np.uint8)
     return shown
 

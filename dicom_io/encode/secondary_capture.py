@@ -258,13 +258,12 @@ def _paint(overlay: _Overlay, index: int, limits: tuple[float, float]) -> NDArra
 
 def _background(source: Input, index: int, limits: tuple[float, float]) -> NDArray[np.uint8]:
     voxels = source.volume.voxels
-    interpretation = str(source.headers[0].get("PhotometricInterpretation", ""))
-    if voxels.shape[0] == 3 and not interpretation.startswith("MONOCHROME"):
-        return np.ascontiguousarray(
-            np.clip(voxels[:, index].transpose(1, 2, 0), 0, 255).astype(np.uint8)
-        )
-    plane = gray(voxels[0, index], limits)
-    return 255 - plane if interpretation == "MONOCHROME1" else plane
+    if source.volume.affine is not None or voxels.shape[0] != 3:
+        return gray(voxels[0, index], limits)
+    # Red, green, blue of a photograph, which may have more than eight bits each.
+    most = 2.0 ** int(source.headers[0].get("BitsStored") or 8) - 1.0
+    colors = gray(voxels[:, index], (0.0, most))
+    return np.ascontiguousarray(colors.transpose(1, 2, 0))
 
 
 def _insert(canvas: NDArray[np.uint8], painted: NDArray[np.uint8], layout: Layout) -> None:

@@ -1,0 +1,79 @@
+"""Relevance bands: the heatmap's levels as segments, on the grid of the source."""
+
+import highdicom as hd
+import numpy as np
+import pytest
+
+from dicom_io.analysis import Heatmap, Verdict
+from dicom_io.encode.relevance_bands import encode
+from tests.build_analysis import (
+    OBLIQUE,
+    make_analysis,
+    make_explanation,
+    make_heatmap,
+    make_input,
+    make_origin,
+    make_projection,
+)
+
+
+def test_bands_are_fractions_of_the_peak_of_the_whole_volume(tmp_path):
+    source = make_input(OBLIQUE, "MR")
+    relevance = make_heatmap(source).relevance[0]
+    peak = np.percentile(relevance[relevance > 0], 99.9)
+
+    (dataset,) = encode(make_analysis(source), source, make_origin(), ())
+    dataset.save_as(tmp_path / "bands.dcm", enforce_file_format=True)
+    read = hd.seg.segread(tmp_path / "bands.dcm")
+    uids = [frame.sop_instance_uid for frame in source.volume.frames]
+    pixels = read.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
+
+    for band, (lower, upper) in enumerate([(0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, np.inf)]):
+        expected = (relevance >= lower * peak) & (relevance < upper * peak)
+        np.testing.assert_array_equal(pixels[..., band].astype(bool), expected)
+
+
+def test_channels_are_summed():
+    source = make_input()
+    both = make_explanation(source, heatmap=make_heatmap(source, channels=2))
+
+    (one,) = encode(make_analysis(source), source, make_origin(), ())
+    (two,) = encode(make_analysis(source, explanations=(both,)), source, make_origin(), ())
+
+    assert one.PixelData == two.PixelData
+
+
+def test_every_explanation_gets_its_own_series():
+    source = make_input()
+    explanations = (make_explanation(source), make_explanation(source, method="occlusion"))
+
+    objects = encode(make_analysis(source, explanations=explanations), source, make_origin(), ())
+
+    assert len({dataset.SeriesInstanceUID for dataset in objects}) == 2
+    assert "occlusion" in objects[1].SeriesDescription
+
+
+def test_a_failed_check_is_said_in_the_series_description():
+    source = make_input()
+    labelled = make_explanation(source, Verdict.LABELLED)
+
+    (dataset,) = encode(make_analysis(source, explanations=(labelled,)), source, make_origin(), ())
+
+    assert "CHECK FAILED" in dataset.SeriesDescription
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_heatmap_without_positive_relevance_makes_no_bands(value):
+    source = make_input()
+    flat = Heatmap(relevance=np.full((1, *source.volume.grid_shape), value, np.float32))
+    explanation = make_explanation(source, heatmap=flat)
+
+    assert (
+        encode(make_analysis(source, explanations=(explanation,)), source, make_origin(), ()) == ()
+    )
+
+
+def test_projection_gets_no_bands_because_it_has_no_place():
+    source = make_projection()
+
+    assert encode(make_analysis(source), source, make_origin(), ()) == ()
