@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +166,41 @@ def _clashes(raw: Mapping[str, RawFile]) -> Iterator[Problem]:
             yield Problem(file="routes.toml", key=f"route[{name}].name", what=what)
     for number, entry in enumerate(entries):
         yield from _route_clashes(entry, f"route[{_name_of(entry) or number}]")
+    yield from _shared_titles(raw["node.toml"].tables if "node.toml" in raw else {})
     owners: dict[str, str] = {}
     for file in raw.values():
         name = _name_of(file.tables.get("model")) if file.name.startswith("models/") else ""
         if name and owners.setdefault(name, file.name) != file.name:
             what = f"{name!r} is the name of the model in {owners[name]} too; expected another"
             yield Problem(file=file.name, key="model.name", what=what)
+
+
+def _shared_titles(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield AE titles of several peers: who sent an object is then told by IP address alone."""
+    peers = tables.get("peers")
+    addresses: dict[object, dict[str, str]] = {}
+    for name, peer in peers.items() if isinstance(peers, dict) else ():
+        if isinstance(peer, list) and len(peer) == 3:
+            addresses.setdefault(peer[0], {})[name] = str(peer[1])
+        elif isinstance(peer, dict) and "ae_title" in peer:
+            addresses.setdefault(peer["ae_title"], {})[name] = str(peer.get("host"))
+    for title, hosts in addresses.items():
+        distinct = len(set(hosts.values())) == len(hosts)
+        if len(hosts) > 1 and not (distinct and all(_is_address(host) for host in hosts.values())):
+            yield Problem(
+                file="node.toml",
+                key=f"peers.{next(iter(hosts))}.ae_title",
+                what=f"{title!r} is the AE title of {', '.join(hosts)}; expected a different IP "
+                "address as the host of each, so that senders can be told apart",
+            )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _route_clashes(entry: Mapping[str, Any], key: str) -> Iterator[Problem]:

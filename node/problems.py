@@ -38,7 +38,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     by_lower = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.55)
     if close:
         return f"; did you mean {by_lower[close[0]]!r}?"
     if 0 < len(names) <= 12:
