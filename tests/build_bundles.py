@@ -16,10 +16,10 @@ from dicom_io.volume import SourceFrame, Volume
 
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 
-#: Directions of (slice, row index, column index) in LPS of the three usual ways to slice.
+#: Directions of (slice, row index, column index) in LPS, as columns, of the usual ways to slice.
 ORIENTATIONS = {
     "axial": np.array([[0.0, 0, 1], [0, 1, 0], [1, 0, 0]]),
-    "sagittal": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "sagittal": np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
     "coronal": np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]]),
 }
 
