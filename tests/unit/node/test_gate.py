@@ -1,0 +1,127 @@
+"""The gate: what was not shown is not assumed."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dicom_io.analysis import (
+    Analysis,
+    Cost,
+    Explanation,
+    Heatmap,
+    MeasureValue,
+    ModelCard,
+    Verdict,
+)
+from node.config import GateSettings, OnFail
+from node.config_schema import LimitsTable
+from node.gate import CHECKS, INTEGRITY, apply_gate
+
+LABEL = GateSettings(on_fail=OnFail.LABEL)
+WITHHOLD = GateSettings(on_fail=OnFail.WITHHOLD)
+SOUND = {"integrity": 1.0, "comprehensiveness": 0.2}
+
+
+def judged(values, settings=LABEL, method="layer_cam", **changes):
+    explanation = Explanation(
+        target="lesion",
+        method=method,
+        heatmap=Heatmap(relevance=np.zeros((1, 1, 2, 2), np.float32)),
+        measures=tuple(MeasureValue(name=name, value=value) for name, value in values.items()),
+        cost=Cost(forwards=1),
+        **changes,
+    )
+    card = ModelCard(name="m", version="1", weights_sha256="0" * 64)
+    analysis = Analysis(model=card, input_name="image", explanations=(explanation,))
+    return apply_gate([analysis], settings)[0].explanations[0]
+
+
+def test_a_sound_heatmap_passes_and_its_measures_say_what_was_asked():
+    passed = judged(SOUND)
+
+    assert passed.verdict is Verdict.PASSED
+    assert passed.reasons == ()
+    assert [(m.name, m.limit, m.passed) for m in passed.measures] == [
+        ("integrity", 1.0, True),
+        ("comprehensiveness", 0.0, True),
+    ]
+
+
+@pytest.mark.parametrize(("settings", "verdict"), [(LABEL, "labelled"), (WITHHOLD, "withheld")])
+def test_a_heatmap_that_does_not_matter_is_labelled_or_withheld(settings, verdict):
+    failed = judged({**SOUND, "comprehensiveness": 0.0}, settings)
+
+    assert failed.verdict == verdict
+    assert failed.reasons[0].startswith("Hiding the highlighted region changed the result no more")
+    assert failed.measures[1].passed is False
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("measure", ["integrity", "comprehensiveness", "residual"])
+def test_a_measure_that_is_no_number_fails(measure, value):
+    failed = judged({**SOUND, measure: value})
+
+    assert failed.verdict is not Verdict.PASSED
+    assert len(failed.reasons) == 1
+    assert next(m for m in failed.measures if m.name == measure).passed is False
+
+
+@pytest.mark.parametrize("measure", ["integrity", "comprehensiveness"])
+def test_a_missing_measure_fails(measure):
+    values = {name: value for name, value in SOUND.items() if name != measure}
+
+    failed = judged(values)
+
+    assert failed.verdict is not Verdict.PASSED
+    assert failed.reasons == (CHECKS[measure].missing,)
+
+
+def test_a_faulty_heatmap_is_withheld_whatever_the_route_says():
+    assert judged({**SOUND, "integrity": 0.0}, LABEL).verdict is Verdict.WITHHELD
+
+
+@pytest.mark.parametrize(
+    ("method", "residual", "verdict"),
+    [
+        ("integrated_gradients", 0.04, Verdict.PASSED),
+        ("integrated_gradients", 0.06, Verdict.LABELLED),
+        ("integrated_gradients", None, Verdict.LABELLED),
+        ("lrp", 0.0005, Verdict.PASSED),
+        ("lrp", 0.002, Verdict.LABELLED),
+        ("lrp", None, Verdict.LABELLED),
+        ("layer_cam", None, Verdict.PASSED),
+        ("a_plug_in", 0.002, Verdict.LABELLED),
+    ],
+)
+def test_methods_with_an_axiom_are_held_to_it(method, residual, verdict):
+    held = judged(SOUND, method=method, residual=residual)
+
+    assert held.verdict is verdict
+
+
+def test_the_residual_of_an_explanation_becomes_a_measure():
+    measures = judged(SOUND, method="lrp", residual=0.002).measures
+
+    assert (measures[-1].name, measures[-1].value, measures[-1].passed) == (
+        "residual",
+        0.002,
+        False,
+    )
+
+
+def test_a_route_may_set_limits_of_its_own():
+    settings = replace(LABEL, limits={"comprehensiveness": 0.3})
+
+    assert judged(SOUND, settings).verdict is Verdict.LABELLED
+
+
+def test_other_measures_are_reported_untouched():
+    reported = judged({**SOUND, "comprehensiveness_top": 0.5}).measures[-1]
+
+    assert (reported.limit, reported.passed) == (None, None)
+
+
+def test_the_configuration_knows_the_limits_of_the_gate():
+    assert {*LimitsTable.model_fields, INTEGRITY.measure} == set(CHECKS)
