@@ -32,7 +32,7 @@ class RememberedInferer(SimpleInferer):
 
 def read_head():
     """The head's voxels [i, j, k] and the affine from their index to LPS mm."""
-    image = nibabel.load(require_shared("t1_head.nii.gz"))
+    image = nibabel.load(require_shared("data/t1_head.nii.gz"))
     return np.asarray(image.dataobj, np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
 
 
@@ -74,7 +74,7 @@ def centroid(mask, volume):
 
 @pytest.fixture(scope="module")
 def meshnet3():
-    return load(settings_for(require_shared("brain_meshnet3")))
+    return load(settings_for(require_shared("data/brain_meshnet3")))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_head_without_its_left_half_has_no_left_segments(meshnet3):
 
 
 def test_eighteen_structures_have_their_known_volumes():
-    model = load(settings_for(require_shared("brain_meshnet18")))
+    model = load(settings_for(require_shared("data/brain_meshnet18")))
     volume = head_volume("axial")
 
     measured = volumes_ml(model.predict(model.prepare(volume)), volume)
