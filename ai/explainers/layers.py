@@ -7,7 +7,7 @@ and every module that returns a feature map is listed with its stride.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -92,6 +92,22 @@ def layout_of(network: nn.Module, x: Tensor) -> Layout:
     UnsuitableLayerError
         If no module returns a feature map with the input's number of axes.
     """
+    layout = reduced_layout_of(network, x)
+    if not layout.maps:
+        whole = _feature_maps(private_copy(network), x[:1], x)
+        layout = replace(layout, maps=tuple(whole), forwards=layout.forwards + 1.0)
+    if not layout.maps:
+        raise UnsuitableLayerError(
+            f"no module of the network returns a feature map with {x.ndim - 2} spatial axes"
+        )
+    return layout
+
+
+def reduced_layout_of(network: nn.Module, x: Tensor) -> Layout:
+    """Return the feature maps as far as a reduced input shows them; parameters as ``layout_of``.
+
+    Without maps if the input is small already, or the network takes no other size than its own.
+    """
     probe = private_copy(network)
     maps: list[FeatureMap] = []
     forwards = 0.0
@@ -100,16 +116,9 @@ def layout_of(network: nn.Module, x: Tensor) -> Layout:
         try:
             maps = _feature_maps(probe, reduced, x)
         except (RuntimeError, ValueError, AssertionError):
-            # Networks say in many ways that an input is too small for them; at full size the
-            # pass itself will raise.
-            if reduced.shape == x[:1].shape:
-                raise
+            # Networks say in many ways that an input is too small for them.
             continue
         break
-    if not maps:
-        raise UnsuitableLayerError(
-            f"no module of the network returns a feature map with {x.ndim - 2} spatial axes"
-        )
     return Layout(maps=tuple(maps), extent=max(x.shape[2:]), forwards=forwards)
 
 
@@ -153,7 +162,7 @@ def _reduced(x: Tensor) -> list[Tensor]:
     extents = _PROBE_EXTENTS if max(x.shape[2:]) < 128 else _PROBE_EXTENTS[1:]
     shapes = [tuple(min(extent, size) for size in x.shape[2:]) for extent in extents]
     smaller = [shape for shape in dict.fromkeys(shapes) if shape != tuple(x.shape[2:])]
-    return [functional.interpolate(x, shape, mode="area") for shape in smaller] + [x]
+    return [functional.interpolate(x, shape, mode="area") for shape in smaller]
 
 
 def _feature_maps(probe: nn.Module, reduced: Tensor, x: Tensor) -> list[FeatureMap]:

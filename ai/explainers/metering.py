@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from ai.errors import UnsuitableLayerError
-from ai.explainers.layers import layout_of
+from ai.explainers.layers import reduced_layout_of
 from ai.model import Budget
 
 #: Bytes of activations per byte of input, where a network's maps cannot be listed.
@@ -52,16 +51,14 @@ def entries_per_pass(network: nn.Module, x: Tensor, memory_bytes: int) -> int:
     Parameters
     ----------
     network
-        Probed on a reduced input for the size of its maps; a guess serves where it has none.
+        Probed on a reduced input for the size of its maps, a few percent of a forward pass that no
+        budget counts; a guess serves where it shows none.
     x
         float [B, C, *S].
     memory_bytes
         What the activations may take; at least one entry is always allowed.
     """
-    try:
-        layout = layout_of(network, x)
-    except UnsuitableLayerError:
-        needed = x[:1].numel() * x.element_size() * _GUESSED_GROWTH
-    else:
-        needed = _WORK_SPACE * sum(each.full_bytes for each in layout.maps)
-    return max(1, memory_bytes // max(1, needed))
+    maps = reduced_layout_of(network, x).maps
+    listed = _WORK_SPACE * sum(each.full_bytes for each in maps)
+    guessed = x[:1].numel() * x.element_size() * _GUESSED_GROWTH
+    return max(1, memory_bytes // max(1, listed or guessed))

@@ -1,0 +1,270 @@
+"""What every explainer promises, over all entry points: a new one is tested by existing."""
+
+import dataclasses
+import importlib.metadata
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+from ai.capture import fingerprint
+from ai.errors import (
+    BudgetError,
+    ExplanationCancelledError,
+    ExplanationError,
+    InputTensorError,
+    OpaqueNetworkError,
+    TargetError,
+    TrainingModeError,
+)
+from ai.model import Attribution, Budget, Settings
+from ai.targets import ClassLogit, SegmentMass
+from tests.build_networks import Failing, FailingOnTheWayBack, classifier, image, meshnet
+
+EXPLAINERS = {
+    entry.name: entry.load()
+    for entry in importlib.metadata.entry_points(group="pellucid.explainers")
+}
+#: They only run the network, forward.
+BLACK_BOX = {"occlusion"}
+#: A rougher but quicker setting where the default is meant for real images.
+QUICK = {
+    "integrated_gradients": {"most_steps": 32},
+    "occlusion": {"cells": 3, "refine": (2,)},
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+
+
+@pytest.fixture(params=sorted(EXPLAINERS))
+def name(request):
+    return request.param
+
+
+def quick(name):
+    return EXPLAINERS[name](**QUICK.get(name, {}))
+
+
+def test_instances_need_no_arguments_and_carry_the_name_of_their_entry_point(name):
+    explainer = EXPLAINERS[name]()
+
+    assert explainer.name == name
+    assert dataclasses.is_dataclass(explainer)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        explainer.name = "other"
+
+
+def test_signatures_are_those_of_the_protocol(name):
+    explain = inspect.signature(EXPLAINERS[name].explain)
+    estimate = inspect.signature(EXPLAINERS[name].estimate_cost)
+
+    assert list(explain.parameters) == ["self", "network", "x", "target", "settings"]
+    assert explain.parameters["settings"].default == Settings()
+    assert list(estimate.parameters) == ["self", "network", "x"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [(2, (2, 3, 48, 40)), (3, (1, 1, 32, 28, 30))], ids=["2D", "3D"]
+)
+def test_values_are_float32_on_the_grid_of_the_input(name, axes, shape):
+    network, x = classifier(axes=axes, channels=shape[1]), image(*shape)
+
+    attribution = quick(name).explain(network, x, ClassLogit(1))
+
+    assert isinstance(attribution, Attribution)
+    assert attribution.values.dtype == torch.float32
+    assert attribution.values.shape[0] == shape[0]
+    assert attribution.values.shape[1] in {1, shape[1]}
+    assert attribution.values.shape[2:] == x.shape[2:]
+    assert torch.isfinite(attribution.values).all()
+    assert not attribution.values.requires_grad
+    with torch.no_grad():
+        assert torch.allclose(attribution.f_x, network(x)[:, 1], atol=1e-6)
+    assert attribution.method == name
+    assert attribution.cost.forwards >= 1
+
+
+def test_segment_mass_is_explained_on_a_network_without_strides(name):
+    network, x = meshnet(), image(1, 1, 12, 12, 12)
+    logits = network(x)[0, 2]
+    mask = logits > logits.median()
+
+    attribution = quick(name).explain(network, x, SegmentMass(2, mask))
+
+    assert attribution.values.shape == x.shape
+    assert attribution.values.abs().sum() > 0
+
+
+def test_the_estimate_is_not_exceeded(name):
+    network, x = classifier(), image(1, 1, 48, 48)
+    explainer = quick(name)
+
+    estimate = explainer.estimate_cost(network, x)
+    spent = explainer.explain(network, x, ClassLogit(0)).cost
+
+    assert spent.forwards <= estimate.forwards
+    assert spent.backwards <= estimate.backwards
+
+
+def test_the_same_question_has_the_same_answer(name):
+    network, x = classifier(), image(1, 1, 48, 48)
+
+    first = quick(name).explain(network, x, ClassLogit(1)).values
+    again = quick(name).explain(network, x, ClassLogit(1)).values
+
+    assert torch.equal(first, again)
+
+
+def test_each_entry_of_a_batch_is_explained_by_itself(name):
+    network, x = classifier(), image(3, 1, 48, 48)
+
+    together = quick(name).explain(network, x, ClassLogit(1)).values
+    alone = quick(name).explain(network, x[1:2], ClassLogit(1)).values
+
+    # Integrated gradients refines a batch until its worst entry is complete.
+    tolerance = 0.2 if name == "integrated_gradients" else 1e-5
+    assert (together[1:2] - alone).abs().max() <= tolerance * alone.abs().max()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_it_works_in_whatever_mode_the_caller_is(name, mode):
+    network, x = classifier(), image(1, 1, 48, 48)
+    expected = quick(name).explain(network, x, ClassLogit(1)).values
+
+    with mode():
+        values = quick(name).explain(network, x.clone(), ClassLogit(1)).values
+        grads_on = torch.is_grad_enabled()
+
+    assert torch.equal(values, expected)
+    assert grads_on == (mode is torch.enable_grad)
+
+
+def test_it_works_on_weights_made_in_inference_mode(name):
+    x = image(1, 1, 48, 48)
+    expected = quick(name).explain(classifier(), x, ClassLogit(1)).values
+    with torch.inference_mode():
+        network = classifier()
+
+    values = quick(name).explain(network, x, ClassLogit(1)).values
+
+    assert torch.equal(values, expected)
+
+
+def test_no_trace_is_left_on_network_input_or_mode(name):
+    network, x = classifier(), image(1, 1, 48, 48)
+    handle = network[0].register_forward_hook(lambda *_: None)
+    before, pixels = fingerprint(network), x.clone()
+
+    quick(name).explain(network, x, ClassLogit(1))
+
+    assert fingerprint(network) == before
+    assert torch.equal(x, pixels)
+    assert not x.requires_grad
+    assert x.grad is None
+    assert torch.is_grad_enabled()
+    handle.remove()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 5, 9, 11])
+@pytest.mark.parametrize("failure", [Failing, FailingOnTheWayBack])
+def test_no_trace_is_left_when_the_network_fails(name, depth, failure):
+    network, x = classifier(), image(1, 1, 48, 48)
+    broken = nn.Sequential(*list(network)[:depth], failure(), *list(network)[depth:]).eval()
+    before, pixels = fingerprint(broken), x.clone()
+
+    try:
+        quick(name).explain(broken, x, ClassLogit(1))
+    except (FloatingPointError, ExplanationError) as error:
+        assert "injected" in str(error)  # noqa: PT017, black boxes never meet a backward failure
+    else:
+        assert failure is FailingOnTheWayBack
+
+    assert fingerprint(broken) == before
+    assert torch.equal(x, pixels)
+    assert not x.requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_no_trace_is_left_when_the_target_fails(name):
+    network, x = classifier(), image(1, 1, 48, 48)
+    before = fingerprint(network)
+
+    with pytest.raises(TargetError, match="channel 7 is out of range: the network has 3"):
+        quick(name).explain(network, x, ClassLogit(7))
+
+    assert fingerprint(network) == before
+
+
+def test_eight_threads_answer_as_one(name):
+    network = classifier()
+    images = [image(1, 1, 48, 48, seed=seed) for seed in range(8)]
+    serial = [quick(name).explain(network, x, ClassLogit(1)).values for x in images]
+
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        parallel = list(
+            threads.map(lambda x: quick(name).explain(network, x, ClassLogit(1)).values, images)
+        )
+
+    for alone, beside in zip(serial, parallel, strict=True):
+        assert torch.equal(alone, beside)
+
+
+def test_a_module_in_training_mode_is_refused_by_its_name(name):
+    network = classifier()
+    network[4].train()
+
+    with pytest.raises(TrainingModeError, match=r"4 \(BatchNorm2d\) is in training mode"):
+        quick(name).explain(network, image(1, 1, 48, 48), ClassLogit(1))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (image(1, 1, 48, 48).fill_(float("nan")), "2304 of 2304 input values are NaN"),
+        (image(48, 48), r"expected a float tensor \[B, C, \*S\]"),
+        (image(1, 1, 48, 48).int(), "torch.int32"),
+    ],
+    ids=["NaN", "rank", "type"],
+)
+def test_an_input_that_is_no_image_is_refused(name, x, message):
+    with pytest.raises(InputTensorError, match=message):
+        quick(name).explain(classifier(), x, ClassLogit(1))
+
+
+def test_a_budget_that_reaches_for_nothing_is_refused(name):
+    settings = Settings(budget=Budget(forwards=0))
+
+    with pytest.raises(BudgetError, match="the budget has 0"):
+        quick(name).explain(classifier(), image(1, 1, 48, 48), ClassLogit(1), settings)
+
+
+def test_a_cancelled_explanation_says_so(name):
+    settings = Settings(budget=Budget(cancelled=lambda: True))
+
+    with pytest.raises(ExplanationCancelledError, match="cancelled"):
+        quick(name).explain(classifier(), image(1, 1, 48, 48), ClassLogit(1), settings)
+
+
+def test_progress_is_reported_to_its_end(name):
+    heard = []
+    settings = Settings(budget=Budget(report=lambda done, total: heard.append((done, total))))
+
+    quick(name).explain(classifier(), image(1, 1, 48, 48), ClassLogit(1), settings)
+
+    assert heard[-1][0] == heard[-1][1]
+    assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+
+
+def test_torchscript_is_explained_by_black_boxes_and_refused_by_cams(name):
+    x = image(1, 1, 48, 48)
+    network = torch.jit.trace(classifier(), x)
+
+    if name.endswith("cam") or name == "grad_cam_pp":
+        with pytest.raises(OpaqueNetworkError, match="use occlusion"):
+            quick(name).explain(network, x, ClassLogit(1))
+    else:
+        values = quick(name).explain(network, x, ClassLogit(1)).values
+        expected = quick(name).explain(classifier(), x, ClassLogit(1)).values
+        assert torch.allclose(values, expected, atol=1e-5)

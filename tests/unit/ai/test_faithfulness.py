@@ -1,0 +1,153 @@
+import pytest
+import torch
+from torch import nn
+
+from ai.capture import fingerprint
+from ai.errors import MeasureError, TrainingModeError
+from ai.explainers.baselines import blurred
+from ai.quality.faithfulness import Drops, comprehensiveness, measure_drops, top_mask
+from ai.targets import ClassLogit
+from tests.build_networks import Linear, classifier, image
+
+#: The spot is 4 x 4 of 16 x 16: 16 of the 26 cells that a tenth takes.
+SPOT = (slice(2, 6), slice(9, 13))
+
+
+class SpotTexture(nn.Module):
+    """How uneven the image is within the spot, which a blur takes away; blind elsewhere."""
+
+    def forward(self, x):
+        rows, columns = SPOT
+        return x[:, :, rows, columns].flatten(1).square().sum(1, keepdim=True)
+
+
+def pointing_at(rows, columns):
+    values = torch.zeros(1, 1, 16, 16)
+    values[0, 0, rows, columns] = torch.arange(1.0, 17.0).reshape(4, 4)
+    return values
+
+
+def test_a_map_that_points_at_what_the_network_uses_has_the_value_one():
+    assert comprehensiveness(
+        SpotTexture().eval(), image(1, 1, 16, 16), ClassLogit(0), pointing_at(*SPOT)
+    ) == pytest.approx(1.0)
+
+
+def test_a_map_that_points_beside_it_is_not_above_zero():
+    beside = pointing_at(slice(10, 14), slice(1, 5))
+
+    value = comprehensiveness(SpotTexture().eval(), image(1, 1, 16, 16), ClassLogit(0), beside)
+
+    assert value <= 0.0
+
+
+def test_drops_are_in_the_unit_of_the_target():
+    weight, x = torch.zeros(1, 1, 16, 16), image(1, 1, 16, 16)
+    weight[0, 0, SPOT[0], SPOT[1]] = 1.0
+    network = Linear(weight, bias=5.0).eval()
+
+    drops = measure_drops(network, x, ClassLogit(0), pointing_at(*SPOT))
+
+    lost = ((x - blurred(x)) * weight).sum()
+    assert drops.top == pytest.approx(lost.item(), abs=1e-4)
+    assert drops.f_x == pytest.approx(network(x).item())
+    assert len(drops.displaced) == 3
+
+
+def test_it_takes_five_forward_passes():
+    network, entries = SpotTexture().eval(), []
+    network.register_forward_hook(lambda _m, inputs, _o: entries.append(inputs[0].shape[0]))
+    x = image(1, 1, 16, 16)
+
+    comprehensiveness(network, x, ClassLogit(0), pointing_at(*SPOT))
+
+    assert [count for count in entries if count > 1] == [5]
+
+
+@pytest.mark.parametrize(
+    ("drops", "contrast"),
+    [
+        (Drops(f_x=1.0, top=2.0, displaced=(0.0, 0.0, 0.0)), 1.0),
+        (Drops(f_x=1.0, top=2.0, displaced=(2.0, 2.0, 2.0)), 0.0),
+        (Drops(f_x=1.0, top=3.0, displaced=(1.0, 1.0, 1.0)), 0.5),
+        (Drops(f_x=1.0, top=0.0, displaced=(1.0, 2.0, 3.0)), -1.0),
+        (Drops(f_x=1.0, top=-1.0, displaced=(1.0, 1.0, 1.0)), -1.0),
+        (Drops(f_x=1.0, top=0.0, displaced=(0.0, 0.0, 0.0)), 0.0),
+        (Drops(f_x=1e3, top=1e-5, displaced=(0.0, 0.0, 0.0)), 0.0),
+    ],
+)
+def test_the_contrast_of_drops_is_bounded_and_has_no_unit(drops, contrast):
+    assert drops.contrast == pytest.approx(contrast)
+
+
+def test_a_rival_place_is_not_empty_air_and_not_the_place_itself():
+    x = torch.zeros(1, 1, 32, 32)
+    x[..., :16, :] = image(1, 1, 16, 32)
+    values = torch.zeros(1, 1, 32, 32)
+    values[..., 2:8, 2:8] = 1.0
+    seen = []
+
+    class Watching(nn.Module):
+        def forward(self, batch):
+            seen.extend(batch)
+            return batch.flatten(1).sum(1, keepdim=True)
+
+    comprehensiveness(Watching().eval(), x, ClassLogit(0), values)
+
+    masks = [(entry[0] - x[0, 0]).abs() > 1e-3 for entry in seen[-4:]]
+    for rival in masks[1:]:
+        assert rival[:16].sum() > 0.8 * masks[0].sum()
+        assert not (rival & masks[0]).any()
+
+
+def test_a_map_without_positive_relevance_has_the_value_zero():
+    x = image(1, 1, 16, 16)
+
+    assert comprehensiveness(SpotTexture().eval(), x, ClassLogit(0), -x.abs()) == 0.0
+
+
+def test_the_top_mask_is_never_larger_than_asked():
+    assert top_mask(torch.arange(100.0).reshape(10, 10)).nonzero()[:, 0].unique().tolist() == [9]
+    assert int(top_mask(torch.ones(10, 10)).sum()) == 10
+    assert int(top_mask(torch.tensor([1.0, 0.0, 0.0, -1.0]), 0.5).sum()) == 1
+
+
+def test_channels_are_summed_before_the_mask_is_taken():
+    values = torch.zeros(1, 2, 16, 16)
+    values[0, 0] = 5.0
+    values[0, 1] = -5.0
+    values[0, 1, SPOT[0], SPOT[1]] = 0.0
+    x = image(1, 2, 16, 16)
+
+    assert comprehensiveness(SpotTexture().eval(), x, ClassLogit(0), values) == pytest.approx(1.0)
+
+
+def test_three_axes_are_measured_as_two():
+    network, x = classifier(axes=3), image(1, 1, 24, 24, 24)
+    before = fingerprint(network)
+
+    value = comprehensiveness(network, x, ClassLogit(0), image(1, 1, 24, 24, 24, seed=4))
+
+    assert -1.0 <= value <= 1.0
+    assert fingerprint(network) == before
+
+
+@pytest.mark.parametrize(
+    ("x", "values", "message"),
+    [
+        (image(2, 1, 16, 16), image(2, 1, 16, 16), "expected one entry each"),
+        (image(1, 1, 16, 16), image(1, 1, 8, 8), "expected one entry each"),
+        (image(1, 1, 1, 1), torch.ones(1, 1, 1, 1), "no other place"),
+        (image(1, 1, 16, 16), torch.full((1, 1, 16, 16), float("nan")), "256 values"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(x, values, message):
+    with pytest.raises(MeasureError, match=message):
+        comprehensiveness(Linear(image(1, 1, 16, 16)).eval(), x, ClassLogit(0), values)
+
+
+def test_a_network_in_training_mode_is_refused():
+    with pytest.raises(TrainingModeError):
+        comprehensiveness(
+            classifier().train(), image(1, 1, 16, 16), ClassLogit(0), image(1, 1, 16, 16)
+        )
