@@ -49,6 +49,24 @@ def read_header(path: Path) -> Instance:
     UnsupportedObjectError
         If the file is a DICOMDIR, which indexes instances and is none.
     """
+    with quiet_parser():
+        return _instance(path)
+
+
+@contextmanager
+def quiet_parser() -> Iterator[None]:
+    """Keep pydicom's warnings from being printed or logged: some quote a patient's values."""
+    logging.getLogger("pydicom").addFilter(_unless_quiet)
+    token = _QUIET.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        _QUIET.reset(token)
+
+
+def _instance(path: Path) -> Instance:
     dataset = _parsed(path)
     meta = dataset.file_meta
     if meta.get("MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
@@ -61,8 +79,7 @@ def read_header(path: Path) -> Instance:
         raise MissingAttributeError(
             f"{path.name} has no Transfer Syntax UID (0002,0010), which PS3.10 section 7.1 requires"
         )
-    with quiet_parser():
-        tags = _tags(dataset)
+    tags = _tags(dataset)
     missing = [keyword for keyword in _IDENTITY if not tags.get(keyword)]
     if missing:
         raise MissingAttributeError(
@@ -81,19 +98,6 @@ def read_header(path: Path) -> Instance:
     )
 
 
-@contextmanager
-def quiet_parser() -> Iterator[None]:
-    """Keep pydicom's warnings from being printed or logged: some quote a patient's values."""
-    logging.getLogger("pydicom").addFilter(_unless_quiet)
-    token = _QUIET.set(True)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        _QUIET.reset(token)
-
-
 def _unless_quiet(_: logging.LogRecord) -> bool:
     # Records of other threads, which are not parsing, pass.
     return not _QUIET.get()
@@ -101,8 +105,7 @@ def _unless_quiet(_: logging.LogRecord) -> bool:
 
 def _parsed(path: Path) -> Dataset:
     try:
-        with quiet_parser():
-            return dcmread(path, stop_before_pixels=True, defer_size=64 * _LONGEST_TEXT)
+        return dcmread(path, stop_before_pixels=True, defer_size=64 * _LONGEST_TEXT)
     except PARSE_ERRORS as error:
         raise NotDicomError(
             f"{path.name} is not a DICOM file (PS3.10 section 7.1): {type(error).__name__}"

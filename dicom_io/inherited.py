@@ -66,6 +66,10 @@ def _decoded(element: DataElement) -> DataElement:
     if element.VR == "SQ":
         items = [_decoded_copy(item) for item in element.value]
         return DataElement(element.tag, "SQ", items)
+    if element.VR in ("DS", "IS"):
+        # pydicom hands on a number that is none as text.
+        for value in [element.value] if element.VM <= 1 else element.value:
+            float(value or 0)
     # Decodes names now, while the parser is kept quiet, instead of when they are first used.
     str(element.value)
     return element
