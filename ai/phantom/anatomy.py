@@ -49,7 +49,8 @@ def make_anatomy(template: Template, rng: np.random.Generator) -> NDArray[np.flo
         places[axis] += stretched(bend[axis], GRID_SHAPE)
         places[axis] += np.float32(center[axis] + shift[axis])
     source = template.intensity.astype(np.float32) / np.float32(255)
-    return ndimage.map_coordinates(source, places, order=1, mode="constant", prefilter=False)
+    head: NDArray[np.float32] = ndimage.map_coordinates(source, places, order=1, prefilter=False)
+    return head
 
 
 def stretched(coarse: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -65,7 +65,7 @@ def main() -> None:
     target = Path(str(files("ai.phantom") / TEMPLATE_FILE))
     parser.add_argument("--out", type=Path, default=target, help="file to write (%(default)s)")
     out: Path = parser.parse_args().out
-    image = nibabel.load(str(files("nilearn") / _SOURCE))
+    image = nibabel.Nifti1Image.from_filename(str(files("nilearn") / _SOURCE))
     intensity, affine = axial_template(np.asarray(image.dataobj, dtype=np.uint8), image.affine)
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out, intensity=intensity, affine=affine)

@@ -11,7 +11,7 @@ from ai.phantom.anatomy import SPACING_MM
 
 DIAMETER_MM = (12.0, 26.0)
 #: Standard deviation of the texture, as a fraction of white matter's brightness.
-_AMPLITUDE = (0.10, 0.15)
+_AMPLITUDE = (0.09, 0.14)
 #: Local structure is replaced by its average over this Gaussian sigma.
 _FADE_MM = 3.0
 #: Textures are differences of two Gaussians (mm): the lesion's has wavelengths of about 4 to 8 mm.
@@ -19,7 +19,7 @@ _LESION_MM = (1.0, 2.0)
 _SWELL_MM = (4.0, 8.0)
 _RIM_MM = (3.0, 6.0)
 #: Where a pattern's bright side is cut off, in standard deviations.
-_BRIGHTEST = 0.5
+_BRIGHTEST = 0.35
 #: A place must lie in tissue: at least this share of it brighter than ``_TISSUE``.
 _TISSUE = 0.45
 _TISSUE_SHARE = 0.93
@@ -118,7 +118,8 @@ def _soft_shape(
     distance = np.sqrt(z**2 + y**2 + x**2)
     distance += 0.12 * _band(distance.shape, _RIM_MM, rng)
     # From full to none over about 2 mm.
-    return np.clip(0.5 + (1 - distance) * diameter_mm / 4, 0, 1).astype(np.float32)
+    fill: NDArray[np.float32] = np.clip(0.5 + (1 - distance) * diameter_mm / 4, 0, 1)
+    return fill.astype(np.float32)
 
 
 def _texture(shape: tuple[int, ...], kind: Kind, rng: np.random.Generator) -> NDArray[np.float32]:

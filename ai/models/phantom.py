@@ -1,0 +1,103 @@
+"""The phantom model: finds the synthetic lesions of ``ai.phantom``, and is for nothing else.
+
+It takes a head MR volume in any orthogonal or oblique orientation, turns its axes to the nearest
+axial ones, resamples them to 2 mm and measures brightness in standard deviations of the head.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import torch
+from torch import nn
+
+from ai.errors import ModelUnavailableError
+from ai.model import Label, Prediction, Prepared
+from ai.phantom.head import prepare_head
+from ai.phantom.network import PhantomNetwork
+from ai.settings import ModelSettings
+from dicom_io.analysis import ModelCard
+from dicom_io.codes import SYNTHETIC_LESION
+from dicom_io.volume import Volume
+
+LABEL = "Synthetic lesion"
+NOTICE = (
+    "synthetic-lesion phantom, QA of the explanation chain, not trained on patients, "
+    "not for clinical use"
+)
+#: Inside the package ``ai.phantom``; made by ``python -m ai.phantom.train``.
+WEIGHTS_FILE = "data/weights.pt"
+WEIGHTS_SHA256 = "0" * 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhantomModel:
+    """The loaded phantom classifier: one logit, for a lesion that was planted."""
+
+    card: ModelCard
+    network: nn.Module
+    labels: Sequence[Label]
+    threshold: float
+    temperature: float
+
+    def prepare(self, volume: Volume) -> Prepared:
+        """Return a head on the network's grid; raises UnsuitableInputError."""
+        return prepare_head(volume)
+
+    def predict(self, prepared: Prepared) -> Prediction:
+        """Return the logit and the probability of a planted lesion."""
+        with torch.no_grad():
+            output = self.network(prepared.tensor)
+        probability = torch.sigmoid(output[0, 0].double() / self.temperature)
+        return Prediction(output=output, probabilities={LABEL: float(probability)})
+
+
+def load(settings: ModelSettings) -> PhantomModel:
+    """Return the phantom model with the weights of the package.
+
+    Raises
+    ------
+    ModelUnavailableError
+        If the weights are missing or are not those that belong to this code.
+    """
+    weights = _read_weights()
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise ModelUnavailableError(
+            f"model {settings.name}: sha256 of {WEIGHTS_FILE} is {digest}, "
+            f"expected {WEIGHTS_SHA256}"
+        )
+    network = PhantomNetwork()
+    network.load_state_dict(
+        torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True), strict=True
+    )
+    return PhantomModel(
+        card=_card(settings, digest),
+        network=network.eval().requires_grad_(requires_grad=False),
+        labels=(Label(channel=0, name=LABEL, concept=SYNTHETIC_LESION),),
+        threshold=settings.threshold,
+        temperature=settings.temperature,
+    )
+
+
+def _read_weights() -> bytes:
+    try:
+        return (files("ai.phantom") / WEIGHTS_FILE).read_bytes()
+    except FileNotFoundError as error:
+        raise ModelUnavailableError(
+            f"the package has no {WEIGHTS_FILE}; install it again"
+        ) from error
+
+
+def _card(settings: ModelSettings, digest: str) -> ModelCard:
+    return ModelCard(
+        name=settings.name,
+        version="1",
+        weights_sha256=digest,
+        description="Finds synthetic lesions that were planted into an MNI152 head",
+        manufacturer="Pellucid",
+        intended_use=settings.intended_use.text or "Acceptance and constancy tests with phantoms",
+        notice=NOTICE,
+    )
