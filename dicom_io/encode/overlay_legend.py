@@ -7,7 +7,7 @@ from dicom_io.encode.words import (
     NOT_FOR_DIAGNOSIS,
     is_for_research,
     measure_text,
-    percent,
+    probability_text,
     verdict_text,
 )
 from dicom_io.legend import Legend, Line, Style
@@ -48,10 +48,7 @@ def _head(analysis: Analysis, explanation: Explanation | None, origin: Origin) -
 
 def _answer(analysis: Analysis, explanation: Explanation) -> list[Line]:
     return [
-        Line(
-            text=f"{'PRESENT' if finding.present else 'not present'}, "
-            f"{percent(finding.probability)} (cut-off {percent(finding.threshold)})"
-        )
+        Line(text=f"{'PRESENT' if finding.present else 'not present'}, {probability_text(finding)}")
         for finding in analysis.findings
         if finding.label == explanation.target
     ]

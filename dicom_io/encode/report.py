@@ -86,7 +86,7 @@ def encode(
     root = _root(writer)
     for element in root:
         dataset[element.tag] = element
-    dataset.ContinuityOfContent = "SEPARATE"
+    _separate(dataset)
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PreliminaryFlag = "PRELIMINARY"
@@ -194,7 +194,8 @@ def _statements(writer: Writer) -> Iterator[Dataset]:
     yield writer.code(DETECTION_RESULT, result)
     yield writer.words(CONCLUSION, conclusion(analysis))
     for finding in analysis.findings:
-        yield writer.words(CONCLUSION, finding_text(finding))
+        if not finding.present:
+            yield writer.words(CONCLUSION, finding_text(finding))
     yield writer.words(VISUAL_EXPLANATION, _explained(analysis))
     if is_for_research(origin):
         yield writer.words(USE_RESTRICTION, NOT_FOR_DIAGNOSIS)
@@ -234,6 +235,14 @@ def _evidence(dataset: Dataset, writer: Writer) -> Dataset:
         item.ReferencedSOPSequence = list(instances.values())
         study.ReferencedSeriesSequence.append(item)
     return study
+
+
+def _separate(item: Dataset) -> None:
+    """Mark all containers as separate: viewers run the items of continuous ones together."""
+    if item.get("ValueType") == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+    for child in item.get("ContentSequence") or ():
+        _separate(child)
 
 
 def _references(item: Dataset) -> Iterator[Dataset]:

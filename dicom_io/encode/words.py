@@ -17,17 +17,19 @@ def parameter_text(explanation: Explanation) -> str:
 
 
 def finding_text(finding: Finding) -> str:
-    """Return one finding as a line: ``nodule: PRESENT, probability 87 % (cut-off 50 %)``."""
+    """Return one finding as a line: ``nodule: PRESENT, probability 87.0 % (cut-off 50.0 %)``."""
     answer = "PRESENT" if finding.present else "not present"
-    return (
-        f"{finding.label}: {answer}, probability {percent(finding.probability)} "
-        f"(cut-off {percent(finding.threshold)})"
-    )
+    return f"{finding.label}: {answer}, probability {probability_text(finding)}"
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction in percent, precise enough that it does not cross a cut-off by rounding."""
-    return f"{fraction * 100:.1f} %"
+def probability_text(finding: Finding) -> str:
+    """Return probability and cut-off in percent, never rounded across each other."""
+    for digits in range(1, 12):
+        probability = f"{finding.probability * 100:.{digits}f}"
+        cut_off = f"{finding.threshold * 100:.{digits}f}"
+        if (float(probability) >= float(cut_off)) == finding.present:
+            break
+    return f"{probability} % (cut-off {cut_off} %)"
 
 
 def measure_text(measure: MeasureValue) -> str:

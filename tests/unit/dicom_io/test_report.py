@@ -1,0 +1,284 @@
+"""The report says what was found, how large, and how well it was explained."""
+
+import subprocess
+from dataclasses import replace
+
+import highdicom as hd
+import numpy as np
+import pytest
+from pydicom.sr.codedict import codes
+
+from dicom_io.analysis import MeasureValue, Verdict
+from dicom_io.encode import relevance_bands, report, secondary_capture, segmentation
+from tests.build_analysis import (
+    OBLIQUE,
+    make_analysis,
+    make_enhanced_input,
+    make_explanation,
+    make_finding,
+    make_heatmap,
+    make_input,
+    make_origin,
+    make_projection,
+    make_segment,
+)
+from tests.peers import require
+
+
+def produced_before(analysis, source, origin):
+    produced = ()
+    for encoder in (segmentation, relevance_bands, secondary_capture):
+        produced += encoder.encode(analysis, source, origin, produced)
+    return produced
+
+
+def written(source, *, origin=None, **changes):
+    """The report and the objects that it refers to."""
+    origin = origin or make_origin()
+    analysis = make_analysis(source, **changes)
+    produced = produced_before(analysis, source, origin)
+    (dataset,) = report.encode(analysis, source, origin, produced)
+    return dataset, produced
+
+
+def items(dataset):
+    for item in dataset.get("ContentSequence", ()):
+        yield item
+        yield from items(item)
+
+
+def values(dataset, meaning):
+    """What stands under a concept name, anywhere in the document."""
+    found = []
+    for item in items(dataset):
+        if item.get("ConceptNameCodeSequence") and name_of(item) == meaning:
+            if item.ValueType == "NUM":
+                measured = item.MeasuredValueSequence[0]
+                found.append(float(measured.get("FloatingPointValue", measured.NumericValue)))
+            elif item.ValueType == "CODE":
+                found.append(item.ConceptCodeSequence[0].CodeMeaning)
+            elif item.ValueType == "IMAGE":
+                found.append(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+            else:
+                found.append(item.get("TextValue", ""))
+    return found
+
+
+def name_of(item):
+    return item.ConceptNameCodeSequence[0].CodeMeaning
+
+
+def test_finding_has_probability_operating_point_and_presence():
+    dataset, _ = written(make_input(), findings=(make_finding(0.87), make_finding(0.2, "cyst")))
+
+    assert values(dataset, "Probability") == [0.87, 0.2]
+    assert values(dataset, "Operating point of the model") == [0.5, 0.5]
+    assert values(dataset, "Presence of property") == ["Present", "Absent"]
+
+
+@pytest.mark.parametrize("orientation", [None, OBLIQUE])
+def test_volume_is_the_number_of_voxels_times_their_volume(orientation):
+    source = make_input() if orientation is None else make_input(orientation, "MR")
+    segment = make_segment(source)
+
+    dataset, _ = written(source, segments=(segment,))
+
+    expected = segment.mask.sum() * 3.0 * 0.8 * 0.7 / 1000
+    assert values(dataset, "Volume") == [pytest.approx(expected, rel=1e-9)]
+    assert values(dataset, "Number of voxels") == [segment.mask.sum()]
+
+
+def test_reader_finds_the_volume_group_and_its_segment(tmp_path):
+    source = make_input()
+    dataset, produced = written(source)
+    dataset.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+
+    document = hd.sr.srread(tmp_path / "report.dcm")
+    groups = document.content.get_volumetric_roi_measurement_groups()
+
+    (group,) = groups
+    assert group.finding_type.value == "52988006"
+    assert group.referenced_segment.referenced_sop_instance_uid == produced[0].SOPInstanceUID
+    (volume,) = group.get_measurements(name=codes.SCT.Volume)
+    assert volume.unit.value == "ml"
+    assert group.tracking_uid == produced[0].SegmentSequence[0].TrackingUID
+
+
+def test_explanation_refers_to_its_bands_and_to_the_key_slice_of_its_overlay():
+    source = make_input()
+    dataset, produced = written(source)
+    bands = next(d for d in produced if "evidence" in d.SeriesDescription)
+    relevance = make_heatmap(source).relevance[0]
+    key = source.volume.frames[int(np.maximum(relevance, 0).sum(axis=(1, 2)).argmax())]
+    overlay = next(
+        d
+        for d in produced
+        if d.Modality == "OT"
+        and d.SourceImageSequence[0].ReferencedSOPInstanceUID == key.sop_instance_uid
+    )
+
+    images = [uid for uid in values(dataset, "Visual explanation") if uid.startswith("2.25")]
+
+    assert images == [bands.SOPInstanceUID, overlay.SOPInstanceUID]
+
+
+def test_explanation_names_method_parameters_measures_and_verdict():
+    source = make_input()
+
+    dataset, _ = written(source)
+
+    assert values(dataset, "Explanation method") == ["Gradient-weighted class activation"]
+    assert values(dataset, "Evidence for") == ["synthetic lesion"]
+    assert values(dataset, "Comprehensiveness above displaced masks") == [0.31]
+    assert values(dataset, "Integrity of the heatmap") == [1.0]
+    assert values(dataset, "Verdict on the explanation") == ["All checks passed"]
+    assert "channels=sum; layer=features.denseblock3" in values(dataset, "Algorithm Parameters")
+    assert "layer_cam" in values(dataset, "Algorithm Name")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "meaning"),
+    [
+        (Verdict.LABELLED, "Shown although a check failed"),
+        (Verdict.WITHHELD, "Withheld because a check failed"),
+        (None, "Not checked"),
+    ],
+)
+def test_verdict_and_reasons_are_said(verdict, meaning):
+    source = make_input()
+    explanation = make_explanation(source, verdict)
+
+    dataset, _ = written(source, explanations=(explanation,))
+
+    assert values(dataset, "Verdict on the explanation") == [meaning]
+    assert values(dataset, "Reason of the verdict") == list(explanation.reasons)
+
+
+def test_withheld_explanation_keeps_its_numbers_but_has_no_picture():
+    source = make_input()
+    explanation = make_explanation(source, Verdict.WITHHELD)
+
+    dataset, _ = written(source, explanations=(explanation,))
+
+    said = values(dataset, "Visual explanation")
+    assert [text for text in said if text.startswith("2.25")] == []
+    assert "WITHHELD" in said[0]
+    assert values(dataset, "Comprehensiveness above displaced masks") == [-0.01]
+
+
+def test_measure_that_is_no_number_is_said_in_words():
+    source = make_input()
+    broken = MeasureValue(name="integrity", value=float("nan"), limit=1.0, passed=False)
+
+    dataset, _ = written(source, explanations=(make_explanation(source, measures=(broken,)),))
+
+    assert values(dataset, "Integrity of the heatmap") == []
+    assert values(dataset, "Limit of a measure") == ["integrity nan (limit 1): FAILED"]
+
+
+def test_nothing_found_is_said_explicitly():
+    dataset, _ = written(make_input(), findings=(), segments=(), explanations=())
+
+    assert values(dataset, "Result of the analysis") == [
+        "All algorithms succeeded; without findings"
+    ]
+    assert "found nothing" in values(dataset, "Conclusion")[0]
+    assert "nothing found" in dataset.SeriesDescription
+
+
+def test_absent_finding_alone_counts_as_nothing_found():
+    dataset, _ = written(make_input(), findings=(make_finding(0.1),), segments=(), explanations=())
+
+    assert "found nothing" in values(dataset, "Conclusion")[0]
+    assert "not present, probability 10.0 %" in values(dataset, "Conclusion")[1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "qualification", "restricted"),
+    [("research", "RESEARCH", True), ("clinical", "PRODUCT", False)],
+)
+def test_mode_decides_qualification_and_restriction(mode, qualification, restricted):
+    dataset, _ = written(make_input(), origin=make_origin(mode))
+
+    assert dataset.ContentQualification == qualification
+    assert bool(values(dataset, "Restriction of use")) is restricted
+
+
+def test_notice_intended_use_and_contact_are_written():
+    dataset, _ = written(make_input())
+
+    assert values(dataset, "Notice of the model's maker") == [
+        "Synthetic-lesion phantom: not trained on patients."
+    ]
+    assert values(dataset, "Intended use of the model") == ["Checks of the explanation chain"]
+    assert values(dataset, "Whom to ask") == ["ai@hospital"]
+
+
+def test_evidence_holds_key_images_and_results_and_nothing_else():
+    source = make_input(shape=(30, 40, 48))
+    dataset, produced = written(source)
+
+    (study,) = dataset.CurrentRequestedProcedureEvidenceSequence
+    by_series = {
+        series.SeriesInstanceUID: len(series.ReferencedSOPSequence)
+        for series in study.ReferencedSeriesSequence
+    }
+
+    assert study.StudyInstanceUID == "1.2.3"
+    assert by_series["1.2.3.5"] <= 2
+    assert set(by_series) == {"1.2.3.5"} | {d.SeriesInstanceUID for d in produced}
+    assert max(by_series.values()) <= 2
+
+
+def test_report_alone_still_carries_the_volumes():
+    source = make_input()
+    analysis = make_analysis(source)
+
+    (dataset,) = report.encode(analysis, source, make_origin(), ())
+
+    assert len(values(dataset, "Volume")) == 1
+    assert values(dataset, "Referenced Segment") == []
+
+
+def test_projection_counts_pixels_and_refers_to_a_segmentation_frame():
+    dataset, produced = written(make_projection())
+
+    assert values(dataset, "Volume") == []
+    assert values(dataset, "Referenced Segmentation Frame") == [produced[0].SOPInstanceUID]
+
+
+def test_multi_frame_source_is_referred_to_by_frame():
+    source = make_enhanced_input()
+
+    dataset, _ = written(source)
+
+    library = next(item for item in items(dataset) if item.get("ValueType") == "IMAGE")
+    assert library.ReferencedSOPSequence[0].ReferencedFrameNumber in range(1, 7)
+
+
+def test_probability_is_never_rounded_across_the_operating_point():
+    finding = replace(make_finding(0.49996), threshold=0.5)
+
+    dataset, _ = written(make_input(), findings=(finding,))
+
+    assert values(dataset, "Presence of property") == ["Absent"]
+    assert "49.996 % (cut-off 50.000 %)" in values(dataset, "Conclusion")[1]
+
+
+@pytest.mark.peers
+def test_dsrdump_prints_the_report(tmp_path):
+    dsrdump = require("/usr/bin/dsrdump", "install Debian's dcmtk")
+    dataset, _ = written(make_input())
+    dataset.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+
+    ran = subprocess.run(
+        [dsrdump, "+Pl", tmp_path / "report.dcm"],
+        capture_output=True,
+        encoding="latin-1",
+        check=True,
+    )
+
+    assert "Visual explanation" in ran.stdout
+    assert "synthetic lesion: PRESENT, probability 87" in ran.stdout
+    assert "Müller^Änne" in ran.stdout
+    assert ran.stderr == ""
