@@ -89,7 +89,11 @@ def run(
     settings = configuration(config)
     for line in listening(settings):
         typer.echo(line)
-    service.run(settings)
+
+    def ready(port: int) -> None:
+        typer.echo(f"ready: port {port}; Ctrl-C stops")
+
+    service.run(settings, ready=ready, log_style=log)
 
 
 @app.command()
@@ -157,16 +161,10 @@ def analyze(
     """
     from node.commands import analyze as command
     from node.commands import results, setting, study_folder
-    from node.commands.output import MisuseError, print_json, print_table
+    from node.commands.output import print_json
 
-    if (model is None) == (bundle is None):
-        raise MisuseError("give either --model NAME or --bundle DIR")
     settings = setting.configuration(config)
-    chosen_model = (
-        setting.named_model(model, settings.models)
-        if model is not None
-        else command.bundle_settings(setting.existing_folder(bundle or Path()), trusted=trust)
-    )
+    chosen_model = command.chosen_model(model, bundle, settings.models, trusted=trust)
     specs = command.explain_specs(explain or [])
     found = study_folder.read_study_folder(folder)
     candidate = study_folder.chosen(
@@ -174,21 +172,11 @@ def analyze(
     )
     results.prepare_folder(out)
     outcome = command.analyze_series(candidate, chosen_model, specs, settings)
-    files = results.write_objects(outcome.objects, out)
-    if arrays:
-        files = (*files, *results.write_arrays(outcome, out))
-    content = results.as_json(outcome, files)
-    results.write_json(content, out)
+    content = results.write(outcome, out, arrays=arrays)
     if as_json:
         print_json(content)
-        return
-    typer.echo(f"{len(candidate.series.instances)} images read, {found.other} other files skipped")
-    volumes = {each.name: each.volume for each in outcome.inputs}
-    for analysis in outcome.analyses:
-        rows = results.finding_rows(analysis, volumes[analysis.input_name])
-        print_table(f"Findings of {analysis.model.name}", rows, empty="no findings")
-        print_table("Explanations", results.explanation_rows(analysis), empty="no explanations")
-    typer.echo(f"{len(files)} files and analysis.json in {out}")
+    else:
+        results.print_outcome(outcome, found, out)
 
 
 @app.command()
@@ -323,7 +311,7 @@ _KNOWN = frozenset(
     {
         "FindingError", "DicomInputError", "EncodingError", "UnsuitableInputError",
         "ModelUnavailableError", "ExplanationError", "LedgerError", "OSError", "NoContextError",
-        "MemoryError", "OutOfMemoryError",
+        "MemoryError", "OutOfMemoryError", "DataFolderInUseError", "ReceiverError",
     }
 )  # fmt: skip
 

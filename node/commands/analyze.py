@@ -15,6 +15,7 @@ from dicom_io.origin import Origin
 from dicom_io.select import Selector
 from dicom_io.study import Series
 from node.commands.output import MisuseError, progress_bar
+from node.commands.setting import existing_folder, named_model
 from node.commands.study_folder import Candidate
 from node.config import (
     Config,
@@ -68,6 +69,25 @@ def explain_specs(texts: Sequence[str]) -> tuple[ExplainSpec, ...]:
     return tuple(_explain_spec(text) for text in texts or ["layer_cam"])
 
 
+def chosen_model(
+    name: str | None, bundle: Path | None, models: Mapping[str, ModelSettings], *, trusted: bool
+) -> ModelSettings:
+    """Return the settings of the model that ``--model`` or ``--bundle`` names.
+
+    Raises
+    ------
+    MisuseError
+        Neither or both are given; there is no such model or folder; the bundle is not trusted.
+    ModelUnavailableError
+        The folder is no MONAI bundle.
+    """
+    if name is not None and bundle is None:
+        return named_model(name, models)
+    if bundle is not None and name is None:
+        return bundle_settings(existing_folder(bundle), trusted=trusted)
+    raise MisuseError("give either --model NAME or --bundle DIR")
+
+
 def bundle_settings(bundle: Path, *, trusted: bool) -> ModelSettings:
     """Return the settings of a bundle that no configuration lists, by what it says of itself.
 
@@ -112,9 +132,8 @@ def analyze_series(
         The model or an explainer cannot be loaded.
     """
     from ai.analyze import AnalyzeSettings
-    from dicom_io.encode.objects import encode_analyses
-
     from ai.model import Budget
+    from dicom_io.encode.objects import encode_analyses
     from node import pipeline
     from node.plugins import load_model
 
@@ -129,7 +148,7 @@ def analyze_series(
             yield
 
         def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, detail=f"{done} of {total} passes")
+            bar.update(task, completed=done, total=total, detail=f"{done / total:.0%}")
 
         with stage("load"):
             settings = AnalyzeSettings(budget=Budget(report=report))

@@ -31,6 +31,12 @@ def print_table(title: str, rows: Sequence[Mapping[str, object]], *, empty: str)
     console.print(table)
 
 
+def print_text(text: str) -> None:
+    """Print text as it is, unless it is empty."""
+    if text:
+        sys.stdout.write(f"{text}\n")
+
+
 def print_json(content: object) -> None:
     """Print one JSON document on standard output."""
     sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from dicom_io.analysis import Analysis, Explanation, MeasureValue, Segment
 from dicom_io.volume import Volume
 from node.commands.analyze import Outcome
-from node.commands.output import MisuseError
+from node.commands.output import MisuseError, print_table, print_text
+from node.commands.study_folder import Found
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -38,6 +39,32 @@ def prepare_folder(folder: Path) -> None:
         raise MisuseError(
             f"folder {str(folder)!r} holds other files ({strangers[0]}); give a new or empty one"
         )
+
+
+def write(outcome: Outcome, folder: Path, *, arrays: bool) -> dict[str, Any]:
+    """Write objects, ``analysis.json`` and, if asked, arrays; return what the JSON holds."""
+    files = write_objects(outcome.objects, folder)
+    if arrays:
+        files = (*files, *write_arrays(outcome, folder))
+    content = as_json(outcome, files)
+    text = json.dumps(content, indent=2) + "\n"
+    (folder / "analysis.json").write_text(text, encoding="utf-8")
+    return content
+
+
+def print_outcome(outcome: Outcome, found: Found, folder: Path) -> None:
+    """Print findings and explanations as tables, and where everything is."""
+    volumes = {each.name: each.volume for each in outcome.inputs}
+    for analysis in outcome.analyses:
+        rows = finding_rows(analysis, volumes[analysis.input_name])
+        print_table(f"Findings of {analysis.model.name}", rows, empty="No findings.")
+        print_table("Explanations", explanation_rows(analysis), empty="No explanations.")
+        print_text(analysis.model.notice)
+    count = len(outcome.objects)
+    print_text(f"{count} DICOM objects and analysis.json are in {folder}")
+    if found.other or found.refused:
+        left_out = (f"{found.other} files are no DICOM and were skipped", *found.refused)
+        print_text("\n".join(left_out))
 
 
 def write_objects(objects: "Sequence[Dataset]", folder: Path) -> tuple[Path, ...]:
@@ -82,13 +109,6 @@ def as_json(outcome: Outcome, files: Sequence[Path]) -> dict[str, Any]:
         ],
         "files": [file.name for file in files],
     }
-
-
-def write_json(content: Mapping[str, Any], folder: Path) -> Path:
-    """Write ``analysis.json`` and return it."""
-    file = folder / "analysis.json"
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return file
 
 
 def finding_rows(analysis: Analysis, volume: Volume) -> list[dict[str, object]]:
