@@ -1,0 +1,213 @@
+"""Who may connect to the receiver, how often, and how slowly: all of it before any work."""
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from socketserver import BaseServer
+from typing import cast
+
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
+
+logger = logging.getLogger(__name__)
+
+_VERIFICATION = "1.2.840.10008.1.1"
+#: PS3.8 9.3.4: rejected for good by the service user, and why.
+_CALLING_UNKNOWN = (0x01, 0x01, 0x03)
+_CALLED_UNKNOWN = (0x01, 0x01, 0x07)
+#: One PDU may take so long, however slowly its bytes drip.
+_PDU_SECONDS = 20.0
+_LARGEST_REQUEST = 1 << 16
+_LARGEST_PDU = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowedPeer:
+    """Who may connect: AE title and address together, and for what."""
+
+    ae_title: str
+    #: Host name or IP address, resolved when the receiver starts.
+    host: str
+    echo: bool = True
+    store: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doorman:
+    """The rules of admission."""
+
+    #: Titles that we answer to.
+    ae_titles: tuple[str, ...]
+    peers: tuple[AllowedPeer, ...]
+    #: Admit whoever is no peer, for everything.
+    accept_unknown: bool
+    max_associations: int
+    max_peer_associations: int
+    max_unknown_associations: int
+
+
+class GuardedServer(ThreadedAssociationServer):
+    """A Storage SCP that counts connections, and refuses before it spends a thread on one.
+
+    Parameters
+    ----------
+    on_store
+        Gives the status of a C-STORE.
+
+    Raises
+    ------
+    OSError
+        The address cannot be listened on.
+    """
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def __init__(
+        self,
+        entity: ApplicationEntity,
+        address: tuple[str, int],
+        contexts: list[PresentationContext],
+        *,
+        doorman: Doorman,
+        on_store: Callable[[evt.Event], int],
+    ) -> None:
+        self._doorman = doorman
+        self._peers = _resolved(doorman.peers)
+        self._addresses = frozenset(address for _, address in self._peers)
+        handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_CONN_OPEN, _bound_reads),
+            (evt.EVT_REQUESTED, self._admit),
+            (evt.EVT_C_STORE, on_store),
+        ]
+        super().__init__(entity, address, doorman.ae_titles[0], contexts, evt_handlers=handlers)
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a connection that answers at once and never blocks for ever."""
+        connection, address = super().get_request()
+        connection.settimeout(_PDU_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
+
+    def verify_request(
+        self,
+        request: socket.socket | tuple[bytes, socket.socket],  # noqa: ARG002 (socketserver's)
+        client_address: tuple[str, int] | str,
+    ) -> bool:
+        """Return whether one more connection from that address is within the caps."""
+        address = client_address[0]
+        active = self.active_associations
+        if len(active) >= self._doorman.max_associations:
+            return False
+        same = sum(address_of(one) == address for one in active)
+        known = address in self._addresses
+        most = (
+            self._doorman.max_peer_associations if known else self._doorman.max_unknown_associations
+        )
+        return same < most
+
+    def shutdown(self) -> None:
+        """Stop listening; associations go on."""
+        # Not pynetdicom's, which looks for a server that the entity has started itself.
+        BaseServer.shutdown(self)
+        self.server_close()
+
+    def finish(self, seconds: float) -> None:
+        """Wait for the open associations, and abort those that last longer."""
+        deadline = time.monotonic() + seconds
+        for association in self.active_associations:
+            association.join(max(0.0, deadline - time.monotonic()))
+        for association in self.active_associations:
+            association.abort()
+
+    def _admit(self, event: evt.Event) -> None:
+        """Reject unknown titles; take the contexts away that a peer may not use."""
+        association = event.assoc
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
+        if request.called_ae_title not in self._doorman.ae_titles:
+            _reject(association, _CALLED_UNKNOWN)
+            return
+        peer = self._peers.get((str(request.calling_ae_title), address_of(association)))
+        if peer is None and not self._doorman.accept_unknown:
+            _reject(association, _CALLING_UNKNOWN)
+        elif peer is not None:
+            association.acceptor.supported_contexts = [
+                context
+                for context in association.acceptor.supported_contexts
+                if (peer.echo if context.abstract_syntax == _VERIFICATION else peer.store)
+            ]
+
+
+def address_of(association: Association) -> str:
+    """Return the IP address of the sender."""
+    sender = association.requestor.address_info
+    return "" if sender is None else str(sender.address)
+
+
+def _resolved(peers: Sequence[AllowedPeer]) -> dict[tuple[str, str], AllowedPeer]:
+    """Return the peers by AE title and IP address."""
+    found: dict[tuple[str, str], AllowedPeer] = {}
+    for peer in peers:
+        try:
+            answers = socket.getaddrinfo(peer.host, None, type=socket.SOCK_STREAM)
+        except socket.gaierror:
+            logger.error(  # noqa: TRY400 (the trace of a name lookup helps nobody)
+                "host of a peer is unknown: it cannot connect until the name resolves and the "
+                "node is restarted",
+                extra={"event": "peer_unresolved", "peer": peer.ae_title, "host": peer.host},
+            )
+            continue
+        for answer in answers:
+            found[peer.ae_title, str(answer[4][0])] = peer
+    return found
+
+
+def _reject(association: Association, reason: tuple[int, int, int]) -> None:
+    request = cast(A_ASSOCIATE, association.requestor.primitive)
+    logger.warning(
+        "association rejected",
+        extra={
+            "event": "association_rejected",
+            "calling_ae": str(request.calling_ae_title),
+            "called_ae": str(request.called_ae_title),
+            "address": address_of(association),
+        },
+    )
+    association.acse.send_reject(*reason)
+    association.kill()
+
+
+def _bound_reads(event: evt.Event) -> None:
+    """Replace pynetdicom's reading, which believes any length and waits for ever."""
+    association = event.assoc
+    wire = cast(AssociationSocket, association.dul.socket)
+
+    def recv(count: int) -> bytearray:
+        most = _LARGEST_PDU if association.is_established else _LARGEST_REQUEST
+        if count > most:
+            raise ConnectionAbortedError(f"a PDU of {count} bytes, at most {most} are read")
+        return _read(cast(socket.socket, wire.socket), count)
+
+    wire.recv = recv  # type: ignore[method-assign, assignment]
+
+
+def _read(connection: socket.socket, count: int) -> bytearray:
+    """Return ``count`` bytes, or fewer if the sender has closed; in ``_PDU_SECONDS`` or never."""
+    deadline = time.monotonic() + _PDU_SECONDS
+    buffer = bytearray(count)
+    filled = 0
+    with memoryview(buffer) as view:
+        while filled < count:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            received = connection.recv_into(view[filled:])
+            if received == 0:
+                break
+            filled += received
+    connection.settimeout(_PDU_SECONDS)
+    return buffer[:filled] if filled < count else buffer
