@@ -65,7 +65,7 @@ class ChildSettings:
 
 
 class InferenceChild:
-    """One child process; started at the first order and again after a death."""
+    """One child process; started again by the order that follows its death."""
 
     def __init__(self, settings: ChildSettings) -> None:
         self._settings = settings
@@ -78,6 +78,10 @@ class InferenceChild:
     def pid(self) -> int | None:
         """Process id while it runs."""
         return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start the process now, so that its first order need not wait for it."""
+        self._started()
 
     def run(
         self,

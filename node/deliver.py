@@ -225,7 +225,8 @@ class Deliveries:
         for destination in self._destinations:
             destination.stop()
         for thread in self._threads:
-            thread.join(timeout_seconds)
+            if thread.is_alive():
+                thread.join(timeout_seconds)
 
 
 def _about(delivery: Delivery, event: str) -> dict[str, str | int]:

@@ -4,6 +4,7 @@ Run as ``python -m node.inference``. Nothing heavy is imported before the sandbo
 """
 
 import argparse
+import importlib
 import logging
 import os
 import socket
@@ -59,6 +60,8 @@ def serve(channel: Channel) -> None:
     """Answer each order on the channel with stages, progress, and a result or an error."""
     orders: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_listen, args=(channel, orders), daemon=True).start()
+    # The heavy libraries are read while the first order is still on its way.
+    importlib.import_module("node.pipeline")
     models = ResidentModels()
     while True:
         channel.send(_answer(orders.get(), models, channel))
@@ -124,7 +127,6 @@ def _answer(message: Mapping[str, Any], models: ResidentModels, channel: Channel
 
 def _fulfill(order: "Order", models: ResidentModels, channel: Channel) -> "Result":
     from ai.analyze import AnalyzeSettings
-
     from ai.model import Budget
     from node import pipeline
     from node.order import Result

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from node.errors import LedgerError, PortInUseError
+from node.errors import ConfigError, LedgerError, PortInUseError
 from node.log import LogStyle, configure_logging
 from node.process import die_with_parent, forbid_core_dumps
 
@@ -50,8 +50,9 @@ def receive(settings: "ReceiveSettings", birth: Birth, told: Connection) -> None
 
     try:
         serve(settings, stop, listening=listening)
-    except (PortInUseError, LedgerError) as error:
-        _tell(told, Listening(port=0, error=type(error).__name__, message=str(error)))
+    except (PortInUseError, ConfigError, LedgerError) as error:
+        message = getattr(error, "strerror", None) or str(error)
+        _tell(told, Listening(port=0, error=type(error).__name__, message=message))
 
 
 def work(settings: "WorkerSettings", birth: Birth) -> None:

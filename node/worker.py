@@ -127,6 +127,7 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop."""
         try:
+            self._child.start()
             while not self._stop.is_set():
                 if not self.work_once():
                     self._stop.wait(self._settings.poll_seconds)
