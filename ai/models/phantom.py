@@ -15,9 +15,10 @@ from torch import nn
 
 from ai.errors import ModelUnavailableError
 from ai.model import Label, Prediction, Prepared
+from ai.models.intended_use import require_suitable
 from ai.phantom.head import prepare_head
 from ai.phantom.network import PhantomNetwork
-from ai.settings import ModelSettings
+from ai.settings import IntendedUse, ModelSettings
 from dicom_io.analysis import ModelCard
 from dicom_io.codes import SYNTHETIC_LESION
 from dicom_io.volume import Volume
@@ -41,9 +42,11 @@ class PhantomModel:
     labels: Sequence[Label]
     threshold: float
     temperature: float
+    intended_use: IntendedUse
 
     def prepare(self, volume: Volume) -> Prepared:
         """Return a head on the network's grid; raises UnsuitableInputError."""
+        require_suitable(volume, self.intended_use)
         return prepare_head(volume)
 
     def predict(self, prepared: Prepared) -> Prediction:
@@ -79,6 +82,7 @@ def load(settings: ModelSettings) -> PhantomModel:
         labels=(Label(channel=0, name=LABEL, concept=SYNTHETIC_LESION),),
         threshold=settings.threshold,
         temperature=settings.temperature,
+        intended_use=settings.intended_use,
     )
 
 

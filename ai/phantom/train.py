@@ -34,8 +34,9 @@ _CROP = (32, 32, 32)
 _CROPS_PER_STEP = 16
 _HEADS_PER_STEP = 3
 #: The last part of the steps sees whole heads.
-_CROP_SHARE = 0.8
-_LEARNING_RATE = 3e-3
+_CROP_SHARE = 0.93
+_LEARNING_RATE = 2e-3
+_WARM_UP_SHARE = 0.05
 _WEIGHT_DECAY = 1e-2
 #: An image counts as one with a lesion if it fills a place of the evidence map this far.
 _FILLED = 0.4
@@ -115,7 +116,9 @@ def _begin(plan: Plan) -> Course:
     torch.manual_seed(plan.seed)
     network = PhantomNetwork()
     optimizer = AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    schedule = OneCycleLR(optimizer, _LEARNING_RATE, total_steps=plan.steps)
+    schedule = OneCycleLR(
+        optimizer, _LEARNING_RATE, total_steps=plan.steps, pct_start=_WARM_UP_SHARE
+    )
     return Course(network=network, optimizer=optimizer, schedule=schedule)
 
 
@@ -150,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ai.phantom.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for phantoms, checkpoints")
     parser.add_argument("--phantoms", type=int, default=1000, help="how many (%(default)s)")
-    parser.add_argument("--steps", type=int, default=2000, help="of training (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1500, help="of training (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
     default = Path(str(files("ai.phantom") / WEIGHTS_FILE))
