@@ -110,9 +110,10 @@ def demo(
 
     Example: [bold]pellucid demo[/bold]
     """
-    from node.demo import run_demo
+    from node.commands.demo import run_demo
+    from node.demo.stage import default_stage
 
-    raise typer.Exit(run_demo(out))
+    raise typer.Exit(run_demo(out, default_stage()))
 
 
 @app.command()
