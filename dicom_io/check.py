@@ -4,12 +4,12 @@ Every rule is a function from a data set to sentences about what is wrong with i
 section stands in its docstring. ``dciodvfy`` is the second opinion, in the tests.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from math import ceil
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import UID
 
 from dicom_io.codes import LONGEST_VALUE, PRIVATE_SCHEME
 from dicom_io.errors import EncodingError
@@ -32,6 +32,10 @@ _TYPE_2 = (
     *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
 )
 _SAME_AS_SOURCE = (*_TYPE_2, "StudyInstanceUID", "SpecificCharacterSet")
+
+_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+_LENIENT_UID = re.compile(r"\d+(\.\d+)+")
+_INHERITED_UIDS = frozenset({"StudyInstanceUID", "FrameOfReferenceUID"})
 
 Rule = Callable[[Dataset], Iterator[str]]
 
@@ -87,14 +91,19 @@ def identified(dataset: Dataset) -> Iterator[str]:
 
 
 def uids_valid(dataset: Dataset) -> Iterator[str]:
-    """Require UIDs to be dotted numbers of at most 64 characters (PS3.5 9.1)."""
+    """Require UIDs to be dotted numbers of at most 64 characters (PS3.5 9.1).
+
+    Leading zeros are forbidden and yet occur; what is the source's must be kept as it is.
+    """
     for item in _items(dataset):
         for element in item:
             if element.VR != "UI" or element.value in (None, ""):
                 continue
+            inherited = element.keyword in _INHERITED_UIDS or item is not dataset
+            form = _LENIENT_UID if inherited else _UID
             values = [element.value] if isinstance(element.value, str) else element.value
             for value in values:
-                if not UID(value).is_valid:
+                if len(value) > 64 or not form.fullmatch(value):
                     yield f"{element.keyword} {value!r} is not a UID"
 
 
