@@ -220,8 +220,7 @@ def _route_clashes(entry: Mapping[str, Any], key: str) -> Iterator[Problem]:
 
 
 def _node_settings(table: NodeTable, folder: Path) -> NodeSettings:
-    data = (folder / Path(table.data).expanduser()).absolute() if table.data else None
-    data = data or default_data_folder()
+    data = _placed(table.data, folder) if table.data else default_data_folder()
     return NodeSettings(
         ae_title=table.ae_title,
         bind=table.bind,
@@ -291,8 +290,9 @@ def _model_settings(table: ModelTable, folder: Path) -> ModelSettings:
     return ModelSettings(
         name=table.name,
         kind=table.kind,
-        bundle=(folder / Path(table.bundle).expanduser()).absolute() if table.bundle else None,
+        bundle=_placed(table.bundle, folder) if table.bundle else None,
         trusted=table.trusted,
+        device=table.device,
         sha256=dict(table.sha256),
         labels={
             channel: Code(value=code.code, scheme=code.scheme, meaning=code.meaning)
@@ -308,6 +308,11 @@ def _model_settings(table: ModelTable, folder: Path) -> ModelSettings:
         threshold=table.operating_point.threshold,
         temperature=table.operating_point.temperature,
     )
+
+
+def _placed(path: str, folder: Path) -> Path:
+    """Return a path of the configuration, absolute; relative ones start from its folder."""
+    return (folder / Path(path).expanduser()).resolve()
 
 
 def _pair(limits: Sequence[float] | None) -> tuple[float, float] | None:

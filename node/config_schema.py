@@ -331,6 +331,9 @@ class ModelTable(Table):
         default="", validate_default=True, description="the folder of a MONAI bundle"
     )
     trusted: Truth = Field(default=False, description="true or false")
+    device: Text = Field(
+        default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="'cpu', 'cuda' or 'cuda:1'"
+    )
     sha256: dict[Text, Sha256] = Field(default={}, description="file = 64 hexadecimal digits")
     intended_use: IntendedUseTable = IntendedUseTable()
     labels: dict[int, CodeTable] = Field(

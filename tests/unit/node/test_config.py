@@ -1,6 +1,8 @@
 """The configuration: every mistake at once, each with its place; and what follows from it."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +26,8 @@ from node.config import (
 from node.config_folder import load_config
 from node.problems import InvalidConfigError
 from tests.build_config import MODEL, NODE, ROUTES, write_config
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def problems_of(folder, environment=None):
@@ -384,3 +388,42 @@ def test_reading_a_configuration_never_imports_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, folder], env=os.environ, check=False)
 
     assert done.returncode == 0
+
+
+def uncommented(text):
+    """Return a file with every setting switched on that it offers as ``#key``."""
+    return re.sub(r"(?m)^#(?=[^\s#])", "", text)
+
+
+def test_the_shipped_examples_work_as_they_are():
+    config = load_config(REPOSITORY / "config")
+
+    assert [route.name for route in config.routes] == ["phantom"]
+    assert config.node.data == REPOSITORY / "data"
+    assert set(config.models) == {"phantom"}
+
+
+def test_every_setting_that_the_examples_offer_can_be_switched_on(tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    bundle.mkdir()
+    for name in ("node.toml", "routes.toml"):
+        file = tmp_path / "config" / name
+        file.write_text(uncommented(file.read_text()))
+    example = (tmp_path / "config" / "examples" / "brain-tissue-t1.toml").read_text()
+    placed = example.replace("/models/brain_tissue_t1", str(bundle))
+    (tmp_path / "config" / "models" / "brain-tissue-t1.toml").write_text(placed)
+
+    config = load_config(tmp_path / "config", {"PELLUCID_DATABASE_PASSWORD": "x"})
+
+    assert [route.name for route in config.routes] == ["phantom", "head-t1"]
+    assert config.node.database == "postgresql+psycopg://pellucid:x@db/pellucid"
+    assert config.node.bind == "127.0.0.1"
+
+
+def test_the_configuration_of_the_containers_is_sound():
+    folder = REPOSITORY / "docker" / "config"
+
+    config = load_config(folder, {"PELLUCID_DATABASE_PASSWORD": "x"})
+
+    assert config.routes[0].send_to == ("pacs",)
