@@ -29,10 +29,7 @@ def labels_of(metadata: Mapping[str, Any], configured: Mapping[int, Code]) -> tu
     ModelUnavailableError
         The bundle names no channel, or two alike: then the configuration must name them.
     """
-    if configured:
-        named = {channel: code.meaning for channel, code in configured.items()}
-    else:
-        named = channel_names(metadata)
+    named = _configured_names(metadata, configured) if configured else channel_names(metadata)
     labels = tuple(
         Label(channel=channel, name=name, concept=configured.get(channel) or code_for_label(name))
         for channel, name in sorted(named.items())
@@ -80,6 +77,19 @@ def guessed_use(metadata: Mapping[str, Any]) -> IntendedUse:
     return IntendedUse(
         modality=(modality,) if modality else (), text=str(metadata.get("intended_use", ""))
     )
+
+
+def _configured_names(
+    metadata: Mapping[str, Any], configured: Mapping[int, Code]
+) -> dict[int, str]:
+    """Return the meanings; of a meaning that several channels have, the bundle's own names."""
+    meanings = [code.meaning for code in configured.values()]
+    shared = {meaning for meaning in meanings if meanings.count(meaning) > 1}
+    published = channel_names(metadata) if shared else {}
+    return {
+        channel: published.get(channel, code.meaning) if code.meaning in shared else code.meaning
+        for channel, code in configured.items()
+    }
 
 
 def _input(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -373,6 +373,19 @@ def test_configured_labels_replace_the_bundles(segmenter):
     assert (label.channel, label.name, label.concept) == (1, "Spleen", spleen)
 
 
+def test_channels_of_one_concept_keep_the_bundles_names(tmp_path):
+    channels = {"0": "left kidney", "1": "right kidney"}
+    folder = write_bundle(tmp_path / "b", SEGMENTER, bright_voxel_weights(), channels=channels)
+    kidney = Code("64033007", "SCT", "Kidney")
+
+    labels = load(settings_for(folder, labels={0: kidney, 1: kidney})).labels
+
+    assert [(label.name, label.concept) for label in labels] == [
+        ("left kidney", kidney),
+        ("right kidney", kidney),
+    ]
+
+
 @pytest.mark.parametrize("channels", [{"0": "x", "1": "x"}, {"0": "background"}, {"a": "x"}])
 def test_channels_that_cannot_be_told_apart_are_refused(tmp_path, channels):
     folder = write_bundle(tmp_path / "b", SEGMENTER, bright_voxel_weights(), channels=channels)
