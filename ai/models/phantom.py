@@ -66,24 +66,34 @@ def load(settings: ModelSettings) -> PhantomModel:
         If the weights are missing or are not those that belong to this code.
     """
     weights = _read_weights()
-    digest = hashlib.sha256(weights).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise ModelUnavailableError(
-            f"model {settings.name}: sha256 of {WEIGHTS_FILE} is {digest}, "
-            f"expected {WEIGHTS_SHA256}"
-        )
-    network = PhantomNetwork()
-    network.load_state_dict(
-        torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True), strict=True
-    )
     return PhantomModel(
-        card=_card(settings, digest),
-        network=network.eval().requires_grad_(requires_grad=False),
+        card=_card(settings),
+        network=verified_network(weights),
         labels=(Label(channel=0, name=LABEL, concept=SYNTHETIC_LESION),),
         threshold=settings.threshold,
         temperature=settings.temperature,
         intended_use=settings.intended_use,
     )
+
+
+def verified_network(weights: bytes) -> PhantomNetwork:
+    """Return the network with the bytes of its weights file, frozen and in evaluation mode.
+
+    Raises
+    ------
+    ModelUnavailableError
+        If they are not the bytes that belong to this code.
+    """
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise ModelUnavailableError(
+            f"{WEIGHTS_FILE} has sha256 {digest}, expected {WEIGHTS_SHA256}: install it again"
+        )
+    network = PhantomNetwork()
+    network.load_state_dict(
+        torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True), strict=True
+    )
+    return network.eval().requires_grad_(requires_grad=False)
 
 
 def _read_weights() -> bytes:
@@ -95,11 +105,11 @@ def _read_weights() -> bytes:
         ) from error
 
 
-def _card(settings: ModelSettings, digest: str) -> ModelCard:
+def _card(settings: ModelSettings) -> ModelCard:
     return ModelCard(
         name=settings.name,
         version="1",
-        weights_sha256=digest,
+        weights_sha256=WEIGHTS_SHA256,
         description="Finds synthetic lesions that were planted into an MNI152 head",
         manufacturer="Pellucid",
         intended_use=settings.intended_use.text or "Acceptance and constancy tests with phantoms",

@@ -88,8 +88,8 @@ class Course:
         return int(stored["step"])
 
 
-def train(plan: Plan) -> PhantomNetwork:
-    """Return the trained network in evaluation mode."""
+def train(plan: Plan, until: int | None = None) -> PhantomNetwork:
+    """Return the trained network in evaluation mode; ``until`` a step, a part of the plan."""
     plan.work.mkdir(parents=True, exist_ok=True)
     course = _begin(plan)
     checkpoint = plan.work / "checkpoint.pt"
@@ -97,9 +97,10 @@ def train(plan: Plan) -> PhantomNetwork:
     for seed in track(_pool(plan, done), description="phantoms"):
         store_example(seed, plan.work)
     losses = []
-    for step in track(range(done, plan.steps), description="training", total=plan.steps - done):
+    last = plan.steps if until is None else until
+    for step in track(range(done, last), description="training"):
         losses.append(_learn(course, *_batch(plan, step)))
-        if (step + 1) % _STEPS_PER_CHECKPOINT == 0 or step + 1 == plan.steps:
+        if (step + 1) % _STEPS_PER_CHECKPOINT == 0 or step + 1 == last:
             course.save(checkpoint, step + 1)
             logger.info("step %d of %d: loss %.3f", step + 1, plan.steps, np.mean(losses))
             losses.clear()
