@@ -36,7 +36,9 @@ class Orthanc:
 
     def get_bytes(self, path: str) -> bytes:
         """Return the raw answer of the REST interface to a GET."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.http_port}{path}", timeout=60
+        ) as answer:
             return answer.read()
 
     def instances(self) -> dict[str, dict[str, Any]]:

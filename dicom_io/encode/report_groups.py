@@ -29,6 +29,7 @@ from dicom_io.analysis import Analysis, Explanation, Finding, Segment, Verdict
 from dicom_io.codes import (
     ABSENT,
     ARTIFICIAL_INTELLIGENCE,
+    CENTER_OF_MASS,
     EXPLANATION_METHOD,
     EXPLANATION_OF,
     EXPLANATION_WARNING,
@@ -57,7 +58,7 @@ from dicom_io.codes import (
 )
 from dicom_io.encode.inherit import instance_uid, other_uid, series_uid, writable
 from dicom_io.encode.roles import BANDS, OVERLAY, REPORT, SEGMENTATION
-from dicom_io.encode.words import measure_text, parameter_text
+from dicom_io.encode.words import center_text, measure_text, parameter_text
 from dicom_io.origin import Origin
 from dicom_io.paint import key_slice
 from dicom_io.read import Input
@@ -174,6 +175,18 @@ def _segment(segment: Segment, index: int, writer: Writer) -> Template:
     }
     if placed is None:
         return MeasurementsAndQualitativeEvaluations(**common)
+    group = _placed_group(placed, common, writer)
+    if writer.source.volume.affine is not None:
+        center = writer.words(
+            CENTER_OF_MASS, center_text(segment.mask, writer.source.volume.affine)
+        )
+        group[0].ContentSequence.append(center)
+    return group
+
+
+def _placed_group(
+    placed: tuple[Dataset, Dataset], common: dict[str, Any], writer: Writer
+) -> Template:
     segmentation, item = placed
     number = int(item.SegmentNumber)
     if writer.source.volume.affine is None:

@@ -1,5 +1,8 @@
 """Sentences that several objects say alike, in words for a radiologist."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dicom_io.analysis import Analysis, Explanation, Finding, MeasureValue, Verdict
 from dicom_io.origin import Origin
 
@@ -41,6 +44,30 @@ def measure_text(measure: MeasureValue) -> str:
     if measure.passed is not None:
         words += ": passed" if measure.passed else ": FAILED"
     return words
+
+
+def center_text(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> str:
+    """Return where the center of a mask lies, as scanners write it: ``L 42.1, P 13.0, H 8.2 mm``.
+
+    Parameters
+    ----------
+    mask
+        bool [slice, row, column], at least one voxel set.
+    affine
+        4 x 4 from (slice, row, column, 1) to LPS mm.
+    """
+    index = [
+        float(np.average(np.arange(n), weights=_along(mask, axis)))
+        for axis, n in enumerate(mask.shape)
+    ]
+    position = (affine @ [*index, 1.0])[:3]
+    named = zip(position, ("LR", "PA", "HF"), strict=True)
+    return ", ".join(f"{letters[int(x < 0)]} {abs(x):.1f}" for x, letters in named) + " mm"
+
+
+def _along(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
+    others = tuple(other for other in range(mask.ndim) if other != axis)
+    return np.asarray(np.count_nonzero(mask, axis=others))
 
 
 def verdict_text(explanation: Explanation) -> str:
