@@ -4,13 +4,11 @@ import errno
 import hashlib
 import logging
 import re
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
@@ -27,11 +25,10 @@ from dicom_io.header import read_header
 from dicom_io.part10 import part10_head
 from dicom_io.structure import Structure, read_structure
 from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
-from node.errors import ConfigError, LedgerError, PortInUseError, StorageFullError
+from node.errors import ConfigError, PortInUseError, StorageFullError
 from node.ledger import instances
 from node.ledger.engine import open_ledger
 from node.ledger.instances import Added
-from node.process import die_with_parent
 from node.store import write_durably
 from node.task import Reception
 
@@ -94,29 +91,6 @@ class ReceiveSettings:
     max_associations: int = 200
     max_peer_associations: int = 64
     max_unknown_associations: int = 16
-
-
-def run_receiver(settings: ReceiveSettings, parent: int, answer: Connection) -> None:
-    """Be the receiver process: serve until SIGTERM, die with the parent.
-
-    Parameters
-    ----------
-    parent
-        Process id of the starter.
-    answer
-        Gets one message: the port (int) once connections are taken, or a sentence (str) saying
-        why that is impossible; the process then ends with exit status 1.
-    """
-    die_with_parent(parent)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the whole process group; the parent decides when this process stops.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        serve(settings, stop, listening=answer.send)
-    except (PortInUseError, ConfigError, LedgerError) as error:
-        answer.send(str(error))
-        raise SystemExit(1) from error
 
 
 def serve(

@@ -63,7 +63,7 @@ def summary(engine: Engine, *, limit: int = 50) -> Summary:
 
 def _counts(connection: Connection, table: Table) -> dict[str, int]:
     query = select(table.c.state, func.count()).group_by(table.c.state).order_by(table.c.state)
-    return dict(connection.execute(query).tuples().all())
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
 def _deliveries(connection: Connection) -> dict[str, dict[str, int]]:

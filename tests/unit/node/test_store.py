@@ -1,0 +1,126 @@
+"""The store: whole files or none."""
+
+import errno
+import hashlib
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from node import store
+from node.errors import StorageFullError
+from node.ledger import instances
+from node.sweep import remove_orphans, sweep_at_start
+from tests.build_ledger import arrive, new_ledger, write_instance
+
+LATER = datetime.now(UTC) + timedelta(days=3)
+
+
+def files(root):
+    return sorted(path for path in (root / "objects").rglob("*") if path.is_file())
+
+
+def test_content_lies_under_its_hash(tmp_path):
+    stored = store.write_durably(tmp_path, b"content")
+
+    assert stored.sha256 == hashlib.sha256(b"content").hexdigest()
+    assert stored.path == tmp_path / f"objects/sha256/{stored.sha256[:2]}/{stored.sha256}.dcm"
+    assert stored.path.read_bytes() == b"content"
+    assert stored.path == store.path_of(tmp_path, stored.sha256)
+
+
+def test_the_same_content_is_stored_once(tmp_path):
+    first = store.write_durably(tmp_path, b"content")
+
+    assert store.write_durably(tmp_path, b"content") == first
+    assert files(tmp_path) == [first.path]
+
+
+def test_a_finished_file_is_taken_in(tmp_path):
+    (tmp_path / "made.dcm").write_bytes(b"result")
+
+    assert store.keep(tmp_path, tmp_path / "made.dcm") == store.write_durably(tmp_path, b"result")
+
+
+def test_under_the_floor_nothing_is_written(tmp_path):
+    with pytest.raises(StorageFullError, match="must remain"):
+        store.write_durably(tmp_path, b"content", floor_bytes=1 << 62)
+
+    assert not (tmp_path / "objects").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE])
+def test_a_full_disk_leaves_no_partial_file(tmp_path, monkeypatch, number):
+    def full(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    store.write_durably(tmp_path, b"earlier")
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(StorageFullError):
+        store.write_durably(tmp_path, b"content")
+
+    monkeypatch.undo()
+    assert [path.read_bytes() for path in files(tmp_path)] == [b"earlier"]
+    assert store.write_durably(tmp_path, b"content").path.read_bytes() == b"content"
+
+
+def test_file_and_folder_are_synced_before_and_after_the_rename(tmp_path, monkeypatch):
+    synced = []
+    sync = os.fsync
+
+    def watched(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    store.write_durably(tmp_path, b"makes the folders")
+    monkeypatch.setattr(os, "fsync", watched)
+    stored = store.write_durably(tmp_path, b"content")
+
+    part, folder = synced[-2:]
+    assert part.endswith(".part")
+    assert folder == str(stored.path.parent)
+
+
+def test_a_start_deletes_parts_and_names_lost_files(tmp_path):
+    engine = new_ledger(tmp_path)
+    whole = store.write_durably(tmp_path, b"content")
+    whole.path.with_name("x.part").write_bytes(b"con")
+    lost = arrive(engine, write_instance(tmp_path / "received", "1.2.3"))
+    lost.path.unlink()
+
+    swept = sweep_at_start(engine, tmp_path)
+    engine.dispose()
+
+    assert swept.parts == 1
+    assert swept.missing == (lost.path,)
+    assert files(tmp_path) == [whole.path]
+
+
+def test_files_without_a_row_go_after_a_day(tmp_path):
+    engine = new_ledger(tmp_path)
+    orphan = store.write_durably(tmp_path, b"nobody was told Success for this")
+    needed = store.keep(tmp_path, write_instance(tmp_path, "1.2.3"))
+    arrive(engine, needed.path)
+
+    early = remove_orphans(engine, tmp_path, datetime.now(UTC))
+    removed = remove_orphans(engine, tmp_path, LATER)
+    known = instances.known_files(engine, [needed.path, orphan.path])
+    engine.dispose()
+
+    assert (early, removed) == (0, 1)
+    assert files(tmp_path) == [needed.path]
+    assert known == {needed.path}
+
+
+def test_a_file_written_again_is_no_orphan_any_more(tmp_path):
+    stored = store.write_durably(tmp_path, b"content")
+    os.utime(stored.path, (0, 0))
+    moment = datetime.now(UTC) - timedelta(hours=1)
+    assert list(store.files_before(tmp_path, moment)) == [stored.path]
+
+    store.write_durably(tmp_path, b"content")
+
+    assert not store.remove_older(stored.path, moment)
+    assert stored.path.exists()
