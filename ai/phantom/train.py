@@ -1,9 +1,9 @@
 """Trains the phantom classifier: ``python -m ai.phantom.train --work DIR``.
 
-The network learns on small crops, at last on whole heads, from nothing but whether there is a
-lesion inside: it is never told where. Each step adds a phantom to those that it draws from, until
-all are made. A run that was stopped continues at its last checkpoint; the same seed gives the same
-weights on one machine.
+The network learns on small crops, at last on whole heads, from whether there is a lesion inside
+and, at every place of its evidence map, whether it is here. Each step adds a phantom to those that
+it draws from, until all are made. A run that was stopped continues at its last checkpoint; the
+same seed gives the same weights on one machine.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from ai.models.phantom import WEIGHTS_FILE
 from ai.phantom.examples import random_batch, store_example
-from ai.phantom.network import STRIDE, PhantomNetwork
+from ai.phantom.network import STRIDE, PhantomNetwork, pooled
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,10 @@ _CROP_SHARE = 0.93
 _LEARNING_RATE = 2e-3
 _WARM_UP_SHARE = 0.05
 _WEIGHT_DECAY = 1e-2
-#: An image counts as one with a lesion if it fills a place of the evidence map this far.
-_FILLED = 0.4
+#: A place of the evidence map counts as lesion from this filling on, as healthy below the other.
+_FILLED, _EMPTY = 0.4, 0.1
+#: Lesion places are rare, healthy ones must not be called: this many healthy to one lesion.
+_HEALTHY_WEIGHT = 4.0
 _STEPS_PER_CHECKPOINT = 100
 
 
@@ -138,10 +140,8 @@ def _batch(plan: Plan, step: int) -> tuple[Tensor, Tensor]:
 
 
 def _learn(course: Course, heads: Tensor, truths: Tensor) -> float:
-    """Take one step on whether each image holds at least one place filled by a lesion."""
-    filled = functional.avg_pool3d(truths, STRIDE).flatten(start_dim=1).amax(dim=1) > _FILLED
-    logits = course.network(heads)[:, 0]
-    loss = functional.binary_cross_entropy_with_logits(logits, filled.to(logits))
+    """Take one step and return its loss."""
+    loss = _loss(course.network.evidence(heads), functional.avg_pool3d(truths, STRIDE))
     course.optimizer.zero_grad()
     torch.autograd.backward(loss)
     course.optimizer.step()
@@ -149,12 +149,32 @@ def _learn(course: Course, heads: Tensor, truths: Tensor) -> float:
     return float(loss.detach())
 
 
+def _loss(evidence: Tensor, filling: Tensor) -> Tensor:
+    """Return the cross-entropy of the images, that of lesion places and that of healthy ones.
+
+    Parameters
+    ----------
+    evidence
+        [B, 1, *s], the network's.
+    filling
+        [B, 1, *s], how much of each place is lesion, 0 to 1; what is in between is not asked.
+    """
+    lesion, healthy = (filling > _FILLED).to(evidence), (filling < _EMPTY).to(evidence)
+    of_places = functional.binary_cross_entropy_with_logits(evidence, lesion, reduction="none")
+    of_images = functional.binary_cross_entropy_with_logits(
+        pooled(evidence)[:, 0], lesion.flatten(start_dim=1).amax(dim=1)
+    )
+    at_lesions = (of_places * lesion).sum() / (lesion.sum() + 1)
+    elsewhere = (of_places * healthy).sum() / (healthy.sum() + 1)
+    return of_images + at_lesions + _HEALTHY_WEIGHT * elsewhere
+
+
 def main() -> None:
     """Train as the command line says and write the weights."""
     parser = argparse.ArgumentParser(prog="python -m ai.phantom.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for phantoms, checkpoints")
     parser.add_argument("--phantoms", type=int, default=1000, help="how many (%(default)s)")
-    parser.add_argument("--steps", type=int, default=1500, help="of training (%(default)s)")
+    parser.add_argument("--steps", type=int, default=1000, help="of training (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
     default = Path(str(files("ai.phantom") / WEIGHTS_FILE))
