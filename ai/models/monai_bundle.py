@@ -227,8 +227,13 @@ def _named(name: str) -> Iterator[None]:
     except _BUNDLE_ERRORS as error:
         cause = error.__cause__ or error
         raise ModelUnavailableError(
-            f"model {name}: its configuration cannot be run: {type(cause).__name__}: {cause}"
+            f"model {name}: its configuration cannot be run: {type(cause).__name__}: "
+            f"{_first_line(cause)}"
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def _trusted_folder(settings: ModelSettings) -> Path:
