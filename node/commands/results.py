@@ -229,7 +229,9 @@ def _volume_ml(segment: Segment, volume: Volume) -> float | None:
 
 
 def _volume_text(volume_ml: float | None) -> str:
-    return "" if volume_ml is None else f"{volume_ml:.1f}"
+    if volume_ml is None:
+        return ""
+    return f"{volume_ml:.1f}" if volume_ml >= 1 else f"{volume_ml:.2g}"
 
 
 def _measure_text(measure: MeasureValue) -> str:

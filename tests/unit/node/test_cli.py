@@ -1,0 +1,403 @@
+"""The command line: tables, JSON, one sentence for a mistake, and the right exit status."""
+
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from node.cli import _explained, main
+from node.config_folder import load_config
+from node.log import LogStyle
+from node.standin import StandInPacs
+from tests import build
+from tests.build_bundles import SEGMENTER, bright_voxel_weights, write_bundle
+from tests.build_config import write_config
+from tests.build_ledger import STUDY_UID, new_ledger, ready_task
+
+NODE_WITHOUT_PEERS = '[node]\ndata = "data"\n'
+
+
+@pytest.fixture(autouse=True)
+def away_from_any_configuration(tmp_path, monkeypatch):
+    monkeypatch.delenv("PELLUCID_CONFIG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def pellucid(capsys):
+    """Run a command and return exit status, standard output and standard error."""
+
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return write_bundle(tmp_path / "bright-things", SEGMENTER, bright_voxel_weights())
+
+
+@pytest.fixture
+def study(tmp_path):
+    build.mr_series(tmp_path / "study")
+    return tmp_path / "study"
+
+
+def in_a_process(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "node.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_is_quick_and_loads_no_heavy_library():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = (
+        "import sys; from node.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'monai', 'pydicom', 'pynetdicom', 'sqlalchemy', 'pydantic', 'numpy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1.0
+
+
+@pytest.mark.parametrize(
+    "words", ["", "run", "demo", "analyze", "check", "status", "echo", "send", "models add"]
+)
+def test_every_command_teaches_itself(pellucid, words):
+    status, out, _ = pellucid(*words.split(), "--help")
+
+    assert status == 0
+    assert "Usage: pellucid" in out
+
+
+def test_the_version_is_told(pellucid):
+    assert pellucid("--version")[1].startswith("pellucid ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("analyze nowhere --model phantom --out out", "there is no folder 'nowhere'"),
+        ("analyze empty --model phantom --out out", "no DICOM image in 'empty': 0 files looked at"),
+        ("analyze file --model phantom --out out", "'file' is a file; give the folder"),
+        ("analyze empty --model phantm --out out", "no model 'phantm'; did you mean 'phantom'?"),
+        ("analyze empty --out out", "give either --model NAME or --bundle DIR"),
+        ("analyze empty --bundle empty --out out", "can run code of its own"),
+        ("analyze empty --model phantom --explain gradcam --out out", "did you mean 'grad_cam'?"),
+        (
+            "analyze empty --model phantom --explain occlusion:8 --out out",
+            "expected occlusion:parameter=value,...",
+        ),
+        ("echo pacs", "there is no peer 'pacs'; none is configured"),
+        ("send nowhere A@localhost:104", "there is no folder 'nowhere'"),
+        ("models show brain", "there is no model 'brain'"),
+        ("models add nowhere", "there is no folder 'nowhere'"),
+        ("check --config nowhere", "nowhere: there is no such folder"),
+    ],
+)
+def test_what_is_asked_in_a_wrong_way_is_one_sentence_and_status_2(pellucid, words, sentence):
+    Path("empty").mkdir()
+    Path("file").touch()
+
+    status, out, err = pellucid(*words.split())
+
+    assert status == 2
+    assert sentence in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_folder_without_dicom_says_how_many_files_were_looked_at(pellucid, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no image")
+
+    status, _, err = pellucid("analyze", "notes", "--model", "phantom", "--out", "out")
+
+    assert (status, err) == (2, "pellucid: no DICOM image in 'notes': 1 files looked at\n")
+
+
+def test_five_mistakes_of_a_configuration_are_five_lines(pellucid, tmp_path):
+    folder = write_config(
+        tmp_path,
+        node='[node]\nprot = 1\nport = 0\n[peers]\npacs = ["SEVENTEEN_LETTERS", "h", 1]',
+        routes='[[route]]\nname = "r"\nmodel = "phantm"',
+        model="= broken",
+    )
+
+    status, out, err = pellucid("run", "--config", folder)
+
+    assert (status, out) == (2, "")
+    assert err.startswith("pellucid: the configuration has 5 mistakes:\n")
+    assert len(err.splitlines()) == 6
+
+
+def test_the_environment_names_the_configuration(pellucid, tmp_path, monkeypatch):
+    monkeypatch.setenv("PELLUCID_CONFIG", str(write_config(tmp_path)))
+
+    status, out, _ = pellucid("models", "list", "--json")
+
+    assert status == 0
+    assert [row["model"] for row in json.loads(out)] == ["phantom", "tissue"]
+
+
+def test_an_error_that_nobody_foresaw_is_told_without_a_patients_values():
+    message, status = _explained(KeyError("Doe^Jane"))
+
+    assert status == 1
+    assert message.startswith("a mistake of ours: KeyError; run again with --debug")
+
+
+def test_with_debug_the_traceback_is_shown():
+    done = in_a_process("models", "show", "nothing", "--debug")
+
+    assert "Traceback" in done.stderr
+    assert "MisuseError" in done.stderr
+
+
+def test_a_peer_that_answers_is_told_with_its_time(pellucid, tmp_path):
+    with StandInPacs(tmp_path / "pacs") as pacs:
+        status, out, _ = pellucid("echo", f"STANDIN@127.0.0.1:{pacs.port}")
+
+    assert status == 0
+    assert "answers" in out
+
+
+def test_a_peer_that_cannot_be_reached_is_a_finding(pellucid):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        status, _, err = pellucid("echo", f"NOBODY@127.0.0.1:{taken.getsockname()[1]}")
+
+    assert status == 1
+    assert "cannot be reached: connection refused" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_folder_is_sent_and_each_answer_listed(pellucid, tmp_path, study):
+    with StandInPacs(tmp_path / "pacs") as pacs:
+        status, out, _ = pellucid("send", study, f"STANDIN@127.0.0.1:{pacs.port}", "--json")
+
+        assert status == 0
+        assert {row["object"] for row in json.loads(out)} == set(pacs.received)
+        assert len(pacs.received) == 5
+
+
+def test_a_peer_that_refuses_a_file_is_a_finding(pellucid, tmp_path, study):
+    with StandInPacs(tmp_path / "pacs", answer=lambda _uid: 0xA900) as pacs:
+        status, out, err = pellucid("send", study, f"STANDIN@127.0.0.1:{pacs.port}")
+
+    assert status == 1
+    assert "0xA900" in out
+    assert "refused 5 of 5 files" in err
+
+
+def test_a_status_without_a_ledger_says_what_to_do(pellucid, tmp_path):
+    folder = write_config(tmp_path, node=NODE_WITHOUT_PEERS, routes="")
+
+    status, _, err = pellucid("status", "--config", folder)
+
+    assert status == 1
+    assert "start the node once" in err
+
+
+def test_the_status_counts_what_is_in_the_ledger(pellucid, tmp_path):
+    folder = write_config(tmp_path, node=NODE_WITHOUT_PEERS, routes="")
+    data = folder / "data"
+    data.mkdir()
+    engine = new_ledger(data)
+    ready_task(engine, data)
+    engine.dispose()
+
+    status, out, _ = pellucid("status", "--config", folder, "--json")
+    of_study = json.loads(pellucid("status", STUDY_UID, "--config", folder, "--json")[1])
+    unknown = pellucid("status", "1.2.3", "--config", folder)
+
+    assert status == 0
+    assert {"what": "tasks", "state": "ready", "count": 1} in json.loads(out)["Counts"]
+    assert [task["state"] for task in of_study["tasks"]] == ["ready"]
+    assert unknown[0] == 1
+    assert "study 1.2.3 was never received" in unknown[2]
+
+
+def test_a_check_finds_what_is_wrong_and_only_warns_of_peers(pellucid, tmp_path, bundle):
+    pellucid("models", "add", bundle, "--config", tmp_path, "--trust")
+    (tmp_path / "node.toml").write_text(
+        '[node]\ndata = "data"\n[storage]\nreserve_gb = 1e9\n'
+        '[peers]\npacs = ["NOBODY", "127.0.0.1", 1]\n'
+    )
+    (bundle / "models" / "model.pt").write_bytes(b"changed")
+
+    status, out, _ = pellucid("check", "--config", tmp_path, "--json")
+
+    found = json.loads(out)
+    marks = {row["thing"].split()[0]: row["mark"] for row in found["observations"][:2]}
+    marks |= {row["thing"]: row["mark"] for row in found["observations"]}
+    assert status == 1
+    assert marks["data"] == "problem"
+    assert marks["model bright-things"] == "problem"
+    assert marks["peer pacs"] == "warning"
+    assert found["listening"][0] == "DICOM on every interface, port 11112, as PELLUCID"
+
+
+def test_the_schema_names_every_file(pellucid):
+    schemas = json.loads(pellucid("check", "--schema")[1])
+
+    assert set(schemas) == {"node.toml", "routes.toml", "models/*.toml"}
+    assert "from" in schemas["routes.toml"]["$defs"]["RouteTable"]["properties"]
+
+
+def test_an_added_model_is_written_with_the_hash_of_every_file_and_verified(
+    pellucid, tmp_path, bundle
+):
+    status, out, _ = pellucid("models", "add", bundle, "--config", tmp_path, "--trust")
+    added = load_config(tmp_path_with_node(tmp_path)).models["bright-things"]
+    verified = pellucid("models", "verify", "bright-things", "--config", tmp_path)
+    again = pellucid("models", "add", bundle, "--config", tmp_path)
+    (bundle / "configs" / "extra.json").write_text("{}")
+    changed = pellucid("models", "verify", "bright-things", "--config", tmp_path, "--json")
+
+    assert status == 0
+    assert "review it" in out
+    assert added.trusted
+    assert added.bundle == bundle
+    assert set(added.sha256) == {
+        "configs/inference.json",
+        "configs/metadata.json",
+        "models/model.pt",
+    }
+    assert [code.meaning for code in added.labels.values()] == ["bright"]
+    assert verified[0] == 0
+    assert again[0] == 2
+    assert "exists; review it" in again[2]
+    assert changed[0] == 1
+    assert "configs/extra.json is not listed" in json.loads(changed[1])[0]["words"]
+
+
+def tmp_path_with_node(tmp_path):
+    (tmp_path / "node.toml").write_text(NODE_WITHOUT_PEERS)
+    return tmp_path
+
+
+def test_a_folder_is_analyzed_without_a_pacs(pellucid, study, bundle, tmp_path):
+    words = ("analyze", study, "--bundle", bundle, "--trust", "--explain", "none")
+    (study / "notes.txt").write_text("no image")
+
+    status, out, err = pellucid(*words, "--out", "out", "--arrays")
+
+    found = json.loads((tmp_path / "out" / "analysis.json").read_text())
+    segment = found["analyses"][0]["segments"][0]
+    objects = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
+    assert (status, err) == (0, "")
+    assert "bright" in out
+    assert "1 files are no DICOM" in out
+    assert (segment["label"], segment["voxels"]) == ("bright", 1)
+    assert segment["volume_ml"] == pytest.approx(2.5 * 0.9 * 1.2 / 1000)
+    assert {str(each.Modality) for each in objects} >= {"SR", "SEG"}
+    assert (tmp_path / "out" / "mask-bright.nii.gz").exists()
+    assert "H-1" not in json.dumps(found)
+
+
+def test_a_mask_written_as_nifti_lies_where_the_marker_is(pellucid, study, bundle, tmp_path):
+    import nibabel
+
+    pellucid(
+        "analyze", study, "--bundle", bundle, "--trust", "--explain", "none", "--out", "out",
+        "--arrays",
+    )  # fmt: skip
+
+    mask = nibabel.load(tmp_path / "out" / "mask-bright.nii.gz")
+    index = np.argwhere(np.asarray(mask.dataobj))[0]
+    ras = mask.affine @ [*index, 1]
+    marker = build.affine_of("axial") @ [*build.marker_index((5, 8, 10)), 1]
+    assert ras[:3] == pytest.approx(marker[:3] * [-1, -1, 1], abs=1e-4)
+
+
+def test_the_same_folder_gives_the_same_identifiers_again(pellucid, study, bundle, tmp_path):
+    words = ("analyze", study, "--bundle", bundle, "--trust", "--explain", "none")
+
+    pellucid(*words, "--out", "one")
+    pellucid(*words, "--out", "two")
+
+    first, second = (
+        {str(pydicom.dcmread(path).SOPInstanceUID) for path in (tmp_path / name).glob("*.dcm")}
+        for name in ("one", "two")
+    )
+    assert first
+    assert first == second
+
+
+def test_several_series_that_suit_are_listed_and_none_is_guessed(pellucid, study, bundle):
+    volume = build.marked_volume(modality="MR")
+    other = build.stored(study / "other", build.slice_datasets(volume, seed="other"))
+    words = ("analyze", study, "--bundle", bundle, "--trust", "--explain", "none", "--out", "out")
+
+    status, _, err = pellucid(*words)
+    chosen = pellucid(*words, "--series", other.series_instance_uid, "--json")
+    absent = pellucid(*words, "--series", "1.2.3")
+
+    assert status == 2
+    assert "several series suit; choose one with --series UID:" in err
+    assert other.series_instance_uid in err
+    assert chosen[0] == 0
+    analysis = json.loads(chosen[1])["analyses"][0]
+    assert analysis["series_instance_uid"] == other.series_instance_uid
+    assert absent[0] == 2
+
+
+def test_results_never_fall_among_other_files(pellucid, study, bundle):
+    status, _, err = pellucid(
+        "analyze", study, "--bundle", bundle, "--trust", "--explain", "none", "--out", study
+    )
+
+    assert status == 2
+    assert "holds other files" in err
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        node = f'[node]\ndata = "data"\nbind = "127.0.0.1"\nport = {port}\n'
+        folder = write_config(tmp_path, node=node, routes="")
+
+        done = in_a_process("run", "--config", folder)
+
+    assert done.returncode == 1
+    assert str(port) in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_closed_data_folder_is_one_sentence(tmp_path):
+    folder = write_config(tmp_path, node='[node]\ndata = "/proc/data"\n', routes="")
+
+    done = in_a_process("run", "--config", folder)
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_log_has_a_style_for_machines():
+    assert {style.value for style in LogStyle} == {"text", "json"}
