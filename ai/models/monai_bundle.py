@@ -49,6 +49,9 @@ _BUNDLE_ERRORS = (
     SyntaxError, OSError, ArithmeticError,
 )  # fmt: skip
 
+#: Libraries explain themselves at length.
+_LONGEST_CAUSE = 300
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleDescription:
@@ -228,12 +231,13 @@ def _named(name: str) -> Iterator[None]:
         cause = error.__cause__ or error
         raise ModelUnavailableError(
             f"model {name}: its configuration cannot be run: {type(cause).__name__}: "
-            f"{_first_line(cause)}"
+            f"{_in_short(cause)}"
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
+def _in_short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_CAUSE else f"{text[:_LONGEST_CAUSE]}…"
 
 
 def _trusted_folder(settings: ModelSettings) -> Path:

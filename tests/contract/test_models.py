@@ -11,7 +11,7 @@ from ai.analyze import AnalyzeSettings, analyze
 from ai.capture import fingerprint
 from ai.errors import ModelUnavailableError, UnsuitableInputError
 from ai.model import ModelSettings
-from ai.phantom import make_phantom
+from ai.phantom.make import make_phantom
 from dicom_io.read import Input
 from tests.build_bundles import (
     ORIENTATIONS,
