@@ -25,7 +25,7 @@ from dicom_io.pixels import (
     stored_frames,
 )
 from dicom_io.study import Instance
-from dicom_io.values import text
+from dicom_io.values import items, text
 from dicom_io.volume import SourceFrame, Volume
 
 
@@ -74,27 +74,27 @@ class _FrameGroups:
 
 
 def _frame_groups(dataset: Dataset, uid: str) -> tuple[_FrameGroups, ...]:
-    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    items = dataset.get("PerFrameFunctionalGroupsSequence")
-    if not items:
+    shared = items(dataset, "SharedFunctionalGroupsSequence", uid) or (Dataset(),)
+    frames = items(dataset, "PerFrameFunctionalGroupsSequence", uid)
+    if not frames:
         raise MissingAttributeError(
             f"instance {uid} lacks PerFrameFunctionalGroupsSequence (PS3.3 C.7.6.16): "
             "its frames have no place"
         )
     count = frame_count(dataset, uid)
-    if len(items) != count:
+    if len(frames) != count:
         raise InvalidValueError(
-            f"instance {uid}: functional groups of {len(items)} frames, expected {count}"
+            f"instance {uid}: functional groups of {len(frames)} frames, expected {count}"
         )
-    _require_one_stack(items, uid)
+    _require_one_stack(frames, uid)
     return tuple(
         _groups_of_frame(dataset, shared[0], item, f"{uid} frame {number}")
-        for number, item in enumerate(items, start=1)
+        for number, item in enumerate(frames, start=1)
     )
 
 
-def _require_one_stack(items: Sequence[Dataset], uid: str) -> None:
-    contents = [item.get("FrameContentSequence") for item in items]
+def _require_one_stack(frames: Sequence[Dataset], uid: str) -> None:
+    contents = [items(frame, "FrameContentSequence", uid) for frame in frames]
     stacks = {text(content[0], "StackID") for content in contents if content}
     if len(stacks) > 1:
         raise MixedSeriesError(
@@ -111,7 +111,7 @@ def _groups_of_frame(dataset: Dataset, shared: Dataset, item: Dataset, uid: str)
         measures=_group(shared, item, "PixelMeasuresSequence", uid),
         uid=uid,
     )
-    transform = _optional_group(shared, item, "PixelValueTransformationSequence")
+    transform = _optional_group(shared, item, "PixelValueTransformationSequence", uid)
     if transform is None and text(dataset, "Modality") == "CT":
         raise MissingAttributeError(
             f"instance {uid} lacks PixelValueTransformationSequence: "
@@ -120,17 +120,17 @@ def _groups_of_frame(dataset: Dataset, shared: Dataset, item: Dataset, uid: str)
     return _FrameGroups(
         plane=plane,
         transform=modality_transform(transform, uid) if transform else ModalityTransform(),
-        voi=_optional_group(shared, item, "FrameVOILUTSequence") or Dataset(),
+        voi=_optional_group(shared, item, "FrameVOILUTSequence", uid) or Dataset(),
     )
 
 
 def _group(shared: Dataset, item: Dataset, keyword: str, uid: str) -> Dataset:
-    group = _optional_group(shared, item, keyword)
+    group = _optional_group(shared, item, keyword, uid)
     if group is None:
         raise MissingAttributeError(f"instance {uid} lacks {keyword} (PS3.3 C.7.6.16.2)")
     return group
 
 
-def _optional_group(shared: Dataset, item: Dataset, keyword: str) -> Dataset | None:
-    found = item.get(keyword) or shared.get(keyword)
+def _optional_group(shared: Dataset, item: Dataset, keyword: str, uid: str) -> Dataset | None:
+    found = items(item, keyword, uid) or items(shared, keyword, uid)
     return found[0] if found else None

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.charset import decode_bytes
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag
 
 from dicom_io.errors import MissingAttributeError, NotDicomError, UnsupportedObjectError
@@ -21,8 +21,8 @@ from dicom_io.study import Instance
 
 #: What pydicom raises on bytes that are no DICOM; it has no common base class.
 PARSE_ERRORS = (
-    InvalidDicomError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-    NotImplementedError, RecursionError, struct.error, zlib.error,
+    InvalidDicomError, BytesLengthException, EOFError, ValueError, LookupError, TypeError,
+    AttributeError, NotImplementedError, RecursionError, OSError, struct.error, zlib.error,
 )  # fmt: skip
 
 _QUIET = ContextVar("pellucid_quiet_parser", default=False)
@@ -66,8 +66,30 @@ def quiet_parser() -> Iterator[None]:
         _QUIET.reset(token)
 
 
+def parse_file(path: Path, *, pixels: bool) -> Dataset:
+    """Return the data set of a PS3.10 file, with its file meta; ``pixels`` says how far to read.
+
+    Raises
+    ------
+    NotDicomError
+        If the file is not DICOM or cannot be parsed.
+    """
+    try:
+        dataset = dcmread(path, stop_before_pixels=not pixels)
+        # pydicom parses an element when it is first read: now, while errors are expected.
+        list(dataset.file_meta)
+    except PARSE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # The disk's error; the parser's own carry no number.
+            raise
+        raise NotDicomError(
+            f"{path.name} is not a DICOM file (PS3.10 section 7.1): {type(error).__name__}"
+        ) from error
+    return dataset
+
+
 def _instance(path: Path) -> Instance:
-    dataset = _parsed(path)
+    dataset = parse_file(path, pixels=False)
     meta = dataset.file_meta
     if meta.get("MediaStorageSOPClassUID") == _MEDIA_DIRECTORY:
         raise UnsupportedObjectError(
@@ -103,22 +125,17 @@ def _unless_quiet(_: logging.LogRecord) -> bool:
     return not _QUIET.get()
 
 
-def _parsed(path: Path) -> Dataset:
-    try:
-        return dcmread(path, stop_before_pixels=True, defer_size=64 * _LONGEST_TEXT)
-    except PARSE_ERRORS as error:
-        raise NotDicomError(
-            f"{path.name} is not a DICOM file (PS3.10 section 7.1): {type(error).__name__}"
-        ) from error
-
-
 def _tags(dataset: Dataset) -> dict[str, str]:
     encodings = _encodings(dataset.original_character_set)
     byte_order = "<" if dataset.original_encoding[1] is not False else ">"
     tags: dict[str, str] = {}
     for tag in dataset.keys():  # noqa: SIM118 - a data set iterates over converted elements
         keyword = keyword_for_tag(tag)
-        element: object = dataset.get_item(tag)
+        try:
+            element: object = dataset.get_item(tag)
+        except PARSE_ERRORS:
+            # Cut off or of no known type: no route can ask for it, reading will refuse it.
+            continue
         if not keyword or not isinstance(element, RawDataElement):
             continue
         text = _text(element, tag, encodings, byte_order)

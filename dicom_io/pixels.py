@@ -10,7 +10,13 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import get_expected_length, iter_pixels
-from pydicom.uid import JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
 from dicom_io.errors import (
     CorruptPixelsError,
@@ -22,7 +28,7 @@ from dicom_io.errors import (
     UnsupportedSyntaxError,
 )
 from dicom_io.header import PARSE_ERRORS
-from dicom_io.values import numbers, required_integer, text
+from dicom_io.values import items, numbers, required_integer, text
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 #: Photometric interpretations of one number per pixel (PS3.3 C.7.6.3.1.2).
@@ -30,6 +36,11 @@ _GRAYSCALE = frozenset(("MONOCHROME1", "MONOCHROME2"))
 _COLOR = frozenset(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"))
 #: JPEG, JPEG-LS and JPEG 2000 end their code stream with the same marker.
 _END_OF_IMAGE = b"\xff\xd9"
+_WITH_END_OF_IMAGE = (
+    *JPEGTransferSyntaxes,
+    *JPEGLSTransferSyntaxes,
+    *JPEG2000TransferSyntaxes,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +85,9 @@ def modality_transform(dataset: Dataset, uid: str) -> ModalityTransform:
     InvalidValueError
         If the slope is zero, or the table is not as long as it says.
     """
-    if dataset.get("ModalityLUTSequence"):
-        return ModalityTransform(table=_lookup_table(dataset.ModalityLUTSequence[0], uid))
+    tables = items(dataset, "ModalityLUTSequence", uid)
+    if tables:
+        return ModalityTransform(table=_lookup_table(tables[0], uid))
     slopes = numbers(dataset, "RescaleSlope", uid)
     intercepts = numbers(dataset, "RescaleIntercept", uid)
     if slopes and slopes[0] == 0.0:
@@ -92,16 +104,22 @@ def _lookup_table(item: Dataset, uid: str) -> tuple[int, NDArray[np.float32]]:
             f"instance {uid}: LUTDescriptor has {len(descriptor)} values, expected 3"
         )
     length = int(descriptor[0]) or 65536
-    outputs = item.get("LUTData", b"")
-    if isinstance(outputs, bytes):
-        width = np.uint8 if len(outputs) == length else np.uint16
-        outputs = np.frombuffer(outputs, dtype=width)
-    entries = np.atleast_1d(np.asarray(outputs, dtype=np.float32))
+    entries = _table_entries(item, length, uid)
     if len(entries) != length:
         raise InvalidValueError(
             f"instance {uid}: ModalityLUTSequence has {len(entries)} entries, expected {length}"
         )
     return int(descriptor[1]), entries
+
+
+def _table_entries(item: Dataset, length: int, uid: str) -> NDArray[np.float32]:
+    try:
+        outputs = item.get("LUTData", b"")
+        if isinstance(outputs, bytes):
+            outputs = np.frombuffer(outputs, np.uint8 if len(outputs) == length else np.uint16)
+        return np.atleast_1d(np.asarray(outputs, dtype=np.float32))
+    except PARSE_ERRORS as error:
+        raise InvalidValueError(f"instance {uid}: LUTData cannot be parsed") from error
 
 
 def frame_count(dataset: Dataset, uid: str) -> int:
@@ -181,13 +199,14 @@ def stored_frames(dataset: Dataset, uid: str) -> Iterator[NDArray[np.generic]]:
     _require_described(dataset, keyword, uid)
     _require_whole(dataset, keyword, uid)
     try:
-        for frame in iter_pixels(dataset, allow_excess_frames=False):
+        plugin = _decoder(dataset)
+        for frame in iter_pixels(dataset, allow_excess_frames=False, decoding_plugin=plugin):
             yield _checked(_colored(frame, dataset), uid)
     except (*PARSE_ERRORS, RuntimeError) as error:
         if isinstance(error, CorruptPixelsError):
             raise
         raise CorruptPixelsError(
-            f"instance {uid}: pixel data in {_syntax_name(dataset)} cannot be decoded: "
+            f"instance {uid}: pixel data in {_syntax(dataset).name} cannot be decoded: "
             f"{type(error).__name__}"
         ) from error
 
@@ -210,13 +229,12 @@ def _require_described(dataset: Dataset, keyword: str, uid: str) -> None:
 
 
 def _require_whole(dataset: Dataset, keyword: str, uid: str) -> None:
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
+    syntax = _syntax(dataset)
+    if not syntax.is_transfer_syntax or syntax.is_encapsulated:
         _require_decoder(dataset, uid)
         _require_whole_frames(dataset, uid)
         return
     frames = frame_count(dataset, uid)
-    dataset.NumberOfFrames = frames
     expected, actual = get_expected_length(dataset), len(dataset[keyword].value)
     if actual < expected:
         raise TruncatedPixelsError(
@@ -232,12 +250,12 @@ def _require_whole(dataset: Dataset, keyword: str, uid: str) -> None:
 
 def _require_decoder(dataset: Dataset, uid: str) -> None:
     try:
-        available = get_decoder(dataset.file_meta.TransferSyntaxUID).is_available
+        available = get_decoder(_syntax(dataset)).is_available
     except NotImplementedError:
         available = False
     if not available:
         raise UnsupportedSyntaxError(
-            f"instance {uid}: no decoder for transfer syntax {_syntax_name(dataset)}; "
+            f"instance {uid}: no decoder for transfer syntax {_syntax(dataset).name}; "
             "send it uncompressed, or in JPEG, JPEG-LS, JPEG 2000 or RLE"
         )
 
@@ -254,19 +272,25 @@ def _require_whole_frames(dataset: Dataset, uid: str) -> None:
         raise TruncatedPixelsError(
             f"instance {uid}: pixel data has {len(frames)} frames, expected {count}"
         )
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax == RLELossless or syntax not in JPEGTransferSyntaxes:
+    syntax = _syntax(dataset)
+    if syntax not in _WITH_END_OF_IMAGE:
         return
     for number, frame in enumerate(frames, start=1):
         if _END_OF_IMAGE not in frame[-16:]:
             raise TruncatedPixelsError(
-                f"instance {uid}: frame {number} of {count} in {_syntax_name(dataset)} has no "
+                f"instance {uid}: frame {number} of {count} in {_syntax(dataset).name} has no "
                 "end-of-image marker; send the instance again"
             )
 
 
-def _syntax_name(dataset: Dataset) -> str:
-    return str(dataset.file_meta.TransferSyntaxUID.name)
+def _decoder(dataset: Dataset) -> str:
+    # The compiled RLE decoder ends the process on a run that is too long; pydicom's own refuses.
+    return "pydicom" if _syntax(dataset) == RLELossless else ""
+
+
+def _syntax(dataset: Dataset) -> UID:
+    # As text, because a damaged one may be several values.
+    return UID(str(dataset.file_meta.TransferSyntaxUID))
 
 
 def _colored(frame: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:

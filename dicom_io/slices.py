@@ -26,7 +26,7 @@ from dicom_io.pixels import (
 )
 from dicom_io.sop_classes import sop_class_name
 from dicom_io.study import Instance, Series
-from dicom_io.values import text, texts
+from dicom_io.values import items, text, texts
 from dicom_io.volume import SourceFrame, Volume
 
 #: Modalities whose pixels mean nothing without rescale (PS3.3 C.8.2.1, C.8.9.4).
@@ -98,7 +98,7 @@ def _slice(instance: Instance) -> _Slice:
 
 def _require_units(dataset: Dataset, uid: str) -> None:
     modality = text(dataset, "Modality")
-    if modality not in _RESCALED or dataset.get("ModalityLUTSequence"):
+    if modality not in _RESCALED or items(dataset, "ModalityLUTSequence", uid):
         return
     for keyword in ("RescaleSlope", "RescaleIntercept"):
         if not text(dataset, keyword):

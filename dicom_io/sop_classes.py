@@ -2,7 +2,7 @@
 
 from enum import Enum, auto
 
-from pydicom import uid
+from pydicom import config, uid
 
 
 class ImageKind(Enum):
@@ -88,4 +88,4 @@ def image_kind(sop_class_uid: str) -> ImageKind | None:
 
 def sop_class_name(sop_class_uid: str) -> str:
     """Return the standard's name of a SOP class, or its UID where it has none."""
-    return str(uid.UID(sop_class_uid).name)
+    return str(uid.UID(sop_class_uid, validation_mode=config.IGNORE).name)

@@ -58,6 +58,20 @@ def required_numbers(dataset: Dataset, keyword: str, uid: str, *, count: int) ->
     return found
 
 
+def items(dataset: Dataset, keyword: str, uid: str) -> tuple[Dataset, ...]:
+    """Return the items of a sequence; none if it is absent.
+
+    Raises
+    ------
+    InvalidValueError
+        If the sequence cannot be parsed.
+    """
+    try:
+        return tuple(dataset.get(keyword) or ())
+    except PARSE_ERRORS as error:
+        raise InvalidValueError(f"instance {uid}: {keyword} cannot be parsed") from error
+
+
 def required_integer(dataset: Dataset, keyword: str, uid: str) -> int:
     """Return the one value of an integer attribute.
 

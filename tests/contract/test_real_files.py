@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.encaps import encapsulate, generate_frames
 
-from dicom_io.errors import DicomInputError
+from dicom_io.errors import CorruptPixelsError, DicomInputError, TruncatedPixelsError
 from dicom_io.header import read_header
 from dicom_io.read import read_volume
 from dicom_io.study import Series
@@ -133,6 +135,29 @@ def test_compressed_and_uncompressed_twins_read_the_same() -> None:
 
         assert np.array_equal(volumes[0].voxels, volumes[1].voxels), (one, other)
         assert volumes[0].window == volumes[1].window
+
+
+@pytest.mark.parametrize("lost", [1, 60, 400])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pydicom/MR_small_jpeg_ls_lossless.dcm",
+        "pydicom/MR_small_jp2klossless.dcm",
+        "pydicom/SC_rgb_jpeg_dcmtk.dcm",
+        "pydicom/SC_rgb_jpeg_gdcm.dcm",
+        "pydicom/JPGExtended.dcm",
+    ],
+)
+def test_compressed_frame_cut_short_is_refused(tmp_path: Path, name: str, lost: int) -> None:
+    dataset = dcmread(files_of(name)[0])
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    end = frame.rindex(b"\xff\xd9") + 2
+    dataset.PixelData = encapsulate([frame[: end - lost]])
+    dataset.save_as(tmp_path / "cut.dcm")
+    instance = read_header(tmp_path / "cut.dcm")
+
+    with pytest.raises((TruncatedPixelsError, CorruptPixelsError)):
+        read_volume(Series(series_instance_uid="1", instances=(instance,)))
 
 
 def series_of(name: str) -> Series:

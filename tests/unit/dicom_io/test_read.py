@@ -151,6 +151,15 @@ def test_headers_follow_the_slices_and_carry_no_pixels(tmp_path):
     assert str(read.headers[0].PatientName) == SUBJECT.patient_name
 
 
+def test_headers_gain_no_attribute_but_empty_ones(tmp_path):
+    (written, *_) = slice_datasets()
+
+    (header, *_) = read_input(ct_series(tmp_path), "ct").headers
+
+    gained = {element.keyword for element in header} - {element.keyword for element in written}
+    assert gained == set()
+
+
 def test_headers_have_what_the_source_lacks_empty(tmp_path):
     dataset = cr_dataset()
     del dataset.StudyDate
