@@ -5,6 +5,7 @@ import hashlib
 import logging
 import re
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,7 +116,7 @@ def serve(
     LedgerError
         The ledger is missing or at another revision.
     """
-    quiet_pynetdicom()
+    quiet_libraries()
     engine = open_ledger(settings.database)
     try:
         with _listen(settings, engine) as server:
@@ -131,12 +132,14 @@ def serve(
         engine.dispose()
 
 
-def quiet_pynetdicom() -> None:
-    """Switch off pynetdicom's own logging: its default handlers print patient data."""
+def quiet_libraries() -> None:
+    """Switch off what pynetdicom and pydicom print by themselves: it holds patient data."""
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    for library in ("pynetdicom", "pydicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+        warnings.filterwarnings("ignore", module=library)
 
 
 def _listen(settings: ReceiveSettings, engine: Engine) -> GuardedServer:
