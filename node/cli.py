@@ -82,13 +82,16 @@ def run(
     Example: [bold]pellucid run --config /etc/pellucid[/bold]
     """
     from node import service
-    from node.commands.check import listening
+    from node.commands.check import Mark, data_folder, listening
     from node.commands.setting import configuration
 
     configure_logging(logging.DEBUG if verbose else logging.INFO, style=log)
     settings = configuration(config)
     for line in listening(settings):
         typer.echo(line)
+    data = data_folder(settings)
+    if data.mark is Mark.PROBLEM:
+        typer.echo(f"{data.thing}: {data.words}", err=True)
 
     def ready(port: int) -> None:
         typer.echo(f"ready: port {port}; Ctrl-C stops")

@@ -42,7 +42,7 @@ class Observation:
 def observations(config: Config) -> Iterator[Observation]:
     """Yield what is found of packages, data folder, port, models, routes and peers, in turn."""
     yield from _packages(metadata.packages_distributions())
-    yield _data_folder(config)
+    yield data_folder(config)
     yield _port(config.node)
     for settings in config.models.values():
         yield _tried(f"model {settings.name}", partial(load_model, settings), "loads")
@@ -88,7 +88,8 @@ def _packages(providers: Mapping[str, list[str]]) -> Iterator[Observation]:
             yield Observation(thing=f"package {package}", mark=Mark.PROBLEM, words=words)
 
 
-def _data_folder(config: Config) -> Observation:
+def data_folder(config: Config) -> Observation:
+    """Return whether the data folder can be written and has room."""
     data = config.node.data
     here = next(path for path in (data, *data.parents) if path.exists())
     thing = f"data folder {data}"
@@ -97,9 +98,10 @@ def _data_folder(config: Config) -> Observation:
         return Observation(thing=thing, mark=Mark.PROBLEM, words=words)
     free_gb = shutil.disk_usage(here).free / 1e9
     words = f"{free_gb:.1f} GB free, {config.storage.reserve_gb:.1f} GB must stay free"
-    enough = free_gb > config.storage.reserve_gb
-    mark = Mark.OK if enough else Mark.PROBLEM
-    return Observation(thing=thing, mark=mark, words=words)
+    if free_gb > config.storage.reserve_gb:
+        return Observation(thing=thing, mark=Mark.OK, words=words)
+    words += ": senders are told to come back later (0xA700)"
+    return Observation(thing=thing, mark=Mark.PROBLEM, words=words)
 
 
 def _port(node: NodeSettings) -> Observation:

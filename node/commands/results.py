@@ -13,6 +13,7 @@ from dicom_io.analysis import Analysis, Explanation, MeasureValue, Segment
 from dicom_io.volume import Volume
 from node.commands.analyze import Outcome
 from node.commands.output import MisuseError, print_table, print_text
+from node.commands.preview import write_preview
 from node.commands.study_folder import Found
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def prepare_folder(folder: Path) -> None:
 def write(outcome: Outcome, folder: Path, *, arrays: bool) -> dict[str, Any]:
     """Write objects, ``analysis.json`` and, if asked, arrays; return what the JSON holds."""
     files = write_objects(outcome.objects, folder)
+    preview = write_preview(outcome.objects, folder)
+    files = (*files, *([preview] if preview else []))
     if arrays:
         files = (*files, *write_arrays(outcome, folder))
     content = as_json(outcome, files)
@@ -61,7 +64,7 @@ def print_outcome(outcome: Outcome, found: Found, folder: Path) -> None:
         print_table("Explanations", explanation_rows(analysis), empty="No explanations.")
         print_text(analysis.model.notice)
     count = len(outcome.objects)
-    print_text(f"{count} DICOM objects and analysis.json are in {folder}")
+    print_text(f"{count} DICOM objects, analysis.json and preview.png are in {folder}")
     if found.other or found.refused:
         left_out = (f"{found.other} files are no DICOM and were skipped", *found.refused)
         print_text("\n".join(left_out))

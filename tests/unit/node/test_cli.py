@@ -1,7 +1,6 @@
 """The command line: tables, JSON, one sentence for a mistake, and the right exit status."""
 
 import json
-import os
 import resource
 import socket
 import subprocess
@@ -315,6 +314,7 @@ def test_a_folder_is_analyzed_without_a_pacs(pellucid, study, bundle, tmp_path):
     assert segment["volume_ml"] == pytest.approx(2.5 * 0.9 * 1.2 / 1000)
     assert {str(each.Modality) for each in objects} >= {"SR", "SEG"}
     assert (tmp_path / "out" / "mask-bright.nii.gz").exists()
+    assert (tmp_path / "out" / "preview.png").read_bytes().startswith(b"\x89PNG")
     assert "H-1" not in json.dumps(found)
 
 
@@ -389,14 +389,26 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_closed_data_folder_is_one_sentence(tmp_path):
+def test_a_data_folder_that_cannot_be_made_is_told(tmp_path):
     folder = write_config(tmp_path, node='[node]\ndata = "/proc/data"\n', routes="")
 
     done = in_a_process("run", "--config", folder)
 
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.splitlines()[-1] == "pellucid: No such file or directory: /proc/data"
+    assert "Traceback" not in done.stderr
+
+
+def test_too_little_room_is_told_before_the_node_runs(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        node = f'[node]\ndata = "data"\nbind = "127.0.0.1"\nport = {taken.getsockname()[1]}\n'
+        folder = write_config(tmp_path, node=node + "[storage]\nreserve_gb = 1e9", routes="")
+
+        done = in_a_process("run", "--config", folder)
+
+    assert "GB must stay free: senders are told to come back later (0xA700)" in done.stderr
 
 
 def test_the_log_has_a_style_for_machines():
