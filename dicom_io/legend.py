@@ -19,8 +19,8 @@ _PANEL_COLUMNS = 260
 _MARGIN = 18
 _FOOTER_ROWS = 58
 _FONT_SIZE = 13
-_RGB = {"plain": (214, 214, 214), "strong": (255, 255, 255), "alert": (255, 176, 0)}
-_MUTED = (150, 150, 150)
+_WHITE = (255, 255, 255)
+_GRAY = (150, 150, 150)
 
 Color = tuple[int, int, int]
 
@@ -31,7 +31,18 @@ class Style(StrEnum):
     PLAIN = "plain"
     STRONG = "strong"
     ALERT = "alert"
+    STRONG_ALERT = "strong alert"
     MUTED = "muted"
+
+
+_COLORS: dict[Style, Color] = {
+    Style.PLAIN: (214, 214, 214),
+    Style.STRONG: _WHITE,
+    Style.ALERT: (255, 176, 0),
+    Style.STRONG_ALERT: (255, 176, 0),
+    Style.MUTED: _GRAY,
+}
+_LARGE = frozenset({Style.STRONG, Style.STRONG_ALERT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +61,8 @@ class Legend:
     head: tuple[Line, ...]
     #: Words under the color scale; empty: no scale is drawn.
     scale: tuple[Line, ...]
-    body: tuple[Line, ...]
+    #: Sections, each after a gap.
+    body: tuple[tuple[Line, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +136,7 @@ def draw_footer(canvas: NDArray[np.uint8], layout: Layout, lines: Sequence[str])
     draw = ImageDraw.Draw(footer)
     font = _font(_FONT_SIZE * layout.scale)
     for number, line in enumerate(lines):
-        draw.text((0, number * 17 * layout.scale), line, fill=_RGB["strong"], font=font)
+        draw.text((0, number * 17 * layout.scale), line, fill=_WHITE, font=font)
     canvas[layout.rows - rows :, layout.panel_left :] = np.asarray(footer)
 
 
@@ -136,8 +148,7 @@ class _Pen:
         self._draw = ImageDraw.Draw(panel)
         self._scale = scale
         self._fonts = {
-            style: _font((_FONT_SIZE + (3 if style is Style.STRONG else 0)) * scale)
-            for style in Style
+            style: _font((_FONT_SIZE + (3 if style in _LARGE else 0)) * scale) for style in Style
         }
         self._row = float(top)
         self._width = panel.width - 10 * scale
@@ -148,10 +159,13 @@ class _Pen:
         if legend.scale:
             self._color_scale()
             self._paragraphs(legend.scale)
-        self._paragraphs(legend.body)
+        for section in legend.body:
+            self._paragraphs(section)
         return self._row
 
     def _paragraphs(self, lines: Sequence[Line]) -> None:
+        if not lines:
+            return
         for line in lines:
             indent = 16 * self._scale if line.swatch else 0.0
             if line.swatch:
@@ -159,14 +173,13 @@ class _Pen:
                 ends = (0, middle, 11 * self._scale, middle)
                 self._draw.line(ends, fill=line.swatch, width=max(2, round(2 * self._scale)))
             self._wrapped(line, indent)
-        self._row += 7 * self._scale
+        self._row += 9 * self._scale
 
     def _wrapped(self, line: Line, indent: float) -> None:
         font = self._fonts[line.style]
-        color = _MUTED if line.style is Style.MUTED else _RGB[line.style]
         for part in _wrap(line.text, font, self._width - indent):
-            self._draw.text((indent, self._row), part, fill=color, font=font)
-            self._row += (19 if line.style is Style.STRONG else 16) * self._scale
+            self._draw.text((indent, self._row), part, fill=_COLORS[line.style], font=font)
+            self._row += (19 if line.style in _LARGE else 16) * self._scale
 
     def _color_scale(self) -> None:
         height, width = round(14 * self._scale), round(self._width)
@@ -176,14 +189,14 @@ class _Pen:
         strip = Image.fromarray(np.repeat(bar[None], height, axis=0))
         self._panel.paste(strip, (0, round(self._row)))
         frame = (0, round(self._row), width - 1, round(self._row) + height)
-        self._draw.rectangle(frame, outline=_MUTED)
+        self._draw.rectangle(frame, outline=_GRAY)
         self._row += height + 2 * self._scale
         font = self._fonts[Style.PLAIN]
         for percent, anchor in ((0, "la"), (20, "ma"), (40, "ma"), (60, "ma"), (80, "ma")):
             at = (percent / 100 * width, self._row)
-            self._draw.text(at, str(percent), fill=_RGB["plain"], font=font, anchor=anchor)
+            self._draw.text(at, str(percent), fill=_COLORS[Style.PLAIN], font=font, anchor=anchor)
         end = (width, self._row)
-        self._draw.text(end, "100 %", fill=_RGB["plain"], font=font, anchor="ra")
+        self._draw.text(end, "100 %", fill=_COLORS[Style.PLAIN], font=font, anchor="ra")
         self._row += 18 * self._scale
 
 
@@ -203,7 +216,7 @@ def _draw_letters(draw: ImageDraw.ImageDraw, layout: Layout, letters: Sequence[s
         draw.text(
             position,
             text,
-            fill=_RGB["strong"],
+            fill=_WHITE,
             font=font,
             anchor="mm" if text else None,
             align="center",

@@ -15,10 +15,10 @@ PEAK_PERCENTILE = 99.9
 FAINTEST = 0.1
 #: The fraction whose outline is drawn.
 OUTLINE = 0.5
+OUTLINE_RGB = (255, 255, 255)
 
 _STEPS = 256
 _OPACITY = 0.62
-_OUTLINE_RGB = (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,13 @@ def enlarged(plane: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def heated(background: NDArray[np.uint8], levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return RGB [row, column, 3]: ``background`` (gray or RGB) with the relevance over it."""
+def heated(
+    background: NDArray[np.uint8], levels: NDArray[np.uint8], *, line: int = 1
+) -> NDArray[np.uint8]:
+    """Return RGB [row, column, 3]: ``background`` (gray or RGB) with the relevance over it.
+
+    ``line`` is the width of the outline in pixels.
+    """
     canvas = background if background.ndim == 3 else np.repeat(background[..., None], 3, axis=2)
     canvas = canvas.copy()
     rows, columns = np.nonzero(levels >= round(FAINTEST * 255))
@@ -123,20 +128,23 @@ def heated(background: NDArray[np.uint8], levels: NDArray[np.uint8]) -> NDArray[
         alpha = _alpha()[level][:, None]
         color = color_map()[level].astype(np.float32)
         canvas[rows, columns] = (under * (1 - alpha) + color * alpha + 0.5).astype(np.uint8)
-        draw_outline(canvas, levels >= round(OUTLINE * 255), _OUTLINE_RGB)
+        draw_outline(canvas, levels >= round(OUTLINE * 255), OUTLINE_RGB, line=line)
     return canvas
 
 
 def draw_outline(
-    canvas: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, int, int]
+    canvas: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    color: tuple[int, int, int],
+    *,
+    line: int = 1,
 ) -> None:
-    """Draw the inner border of ``mask`` onto ``canvas`` (RGB), one pixel wide."""
+    """Draw the inner border of ``mask`` onto ``canvas`` (RGB), ``line`` pixels wide."""
     if not mask.any():
         return
-    inside = np.zeros_like(mask)
-    inside[1:-1, 1:-1] = (
-        mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-    )
+    inside = mask
+    for _ in range(line):
+        inside = _eroded(inside)
     canvas[mask & ~inside] = color
 
 
@@ -156,9 +164,14 @@ def heat_lab(fraction: float) -> tuple[float, float, float]:
 
 
 def segment_lab(number: int) -> tuple[float, float, float]:
-    """Return a CIELab color for the segment of this number (from 1): cool hues first."""
-    hue = np.deg2rad((195.0 + (number - 1) * 137.508) % 360.0)
-    return 72.0, 45.0 * float(np.cos(hue)), 45.0 * float(np.sin(hue))
+    """Return a CIELab color for the segment of this number (from 1), apart from all heat colors.
+
+    Hues run from green over cyan to blue; neighbors in number are far apart in hue and lightness.
+    """
+    share = (0.55 + (number - 1) * 0.618034) % 1.0
+    hue = np.deg2rad(135.0 + 140.0 * share)
+    lightness = (78.0, 62.0, 90.0)[(number - 1) % 3]
+    return lightness, 50.0 * float(np.cos(hue)), 50.0 * float(np.sin(hue))
 
 
 def lab_to_rgb(lab: tuple[float, float, float]) -> tuple[int, int, int]:
@@ -166,6 +179,14 @@ def lab_to_rgb(lab: tuple[float, float, float]) -> tuple[int, int, int]:
     lightness, a, b = (np.array([value]) for value in lab)
     red, green, blue = _lch_to_rgb(lightness, np.hypot(a, b), np.arctan2(b, a))[0]
     return int(red), int(green), int(blue)
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    inside = np.zeros_like(mask)
+    inside[1:-1, 1:-1] = (
+        mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    )
+    return inside
 
 
 def _alpha() -> NDArray[np.float32]:

@@ -228,7 +228,8 @@ def make_card(**changes):
 def make_heatmap(source, *, channels=1):
     """Relevance that is highest in the marker and fades over a few voxels; a little negative."""
     marker = np.argwhere(left_marker(source.volume.grid_shape, source.volume.affine))
-    middle = marker.mean(axis=0)
+    # Images too small for the marker get their relevance in the middle.
+    middle = marker.mean(axis=0) if marker.size else np.array(source.volume.grid_shape) / 2
     distance = np.zeros(source.volume.grid_shape, np.float32)
     for axis, position in zip(np.indices(source.volume.grid_shape), middle, strict=True):
         distance += ((axis - position) / 6.0) ** 2

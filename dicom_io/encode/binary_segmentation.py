@@ -10,7 +10,12 @@ from pydicom.tag import Tag
 
 from dicom_io.analysis import Analysis
 from dicom_io.codes import ARTIFICIAL_INTELLIGENCE, SEGMENTATION_DERIVATION, Code
-from dicom_io.encode.geometry import decimal, image_orientation, image_position
+from dicom_io.encode.geometry import (
+    decimal,
+    image_orientation,
+    image_position,
+    slice_distance,
+)
 from dicom_io.encode.inherit import (
     Place,
     code_item,
@@ -222,9 +227,9 @@ def _shared(volume: Volume) -> Dataset:
     shared = Dataset()
     measures = Dataset()
     if volume.affine is not None and volume.spacing_mm is not None:
-        between, row_spacing, column_spacing = volume.spacing_mm
-        measures.SliceThickness = decimal(between)
-        measures.SpacingBetweenSlices = decimal(between)
+        _, row_spacing, column_spacing = volume.spacing_mm
+        measures.SliceThickness = decimal(slice_distance(volume.affine))
+        measures.SpacingBetweenSlices = measures.SliceThickness
         measures.PixelSpacing = [decimal(row_spacing), decimal(column_spacing)]
         orientation = Dataset()
         orientation.ImageOrientationPatient = image_orientation(volume.affine)

@@ -14,6 +14,12 @@ def decimal(value: float) -> str:
     return str(format_number_as_ds(float(np.round(value, 10)) + 0.0))
 
 
+def slice_distance(affine: NDArray[np.float64]) -> float:
+    """Return the distance (mm) of neighboring planes, also where a tilted gantry shears them."""
+    normal = np.cross(affine[:3, 2], affine[:3, 1])
+    return float(abs(affine[:3, 0] @ normal) / np.linalg.norm(normal))
+
+
 def image_orientation(affine: NDArray[np.float64]) -> list[str]:
     """Return ImageOrientationPatient: directions of growing column, then row (C.7.6.2.1.1)."""
     along_row = affine[:3, 2] / np.linalg.norm(affine[:3, 2])

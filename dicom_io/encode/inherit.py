@@ -55,6 +55,16 @@ _TYPE_2 = (
 )
 
 
+#: Body parts (PS3.16 Annex L) that have no sides.
+_UNPAIRED = frozenset(
+    (
+        *("HEAD", "BRAIN", "SKULL", "NECK", "CHEST", "ABDOMEN", "PELVIS", "HEART", "LIVER"),
+        *("SPINE", "CSPINE", "TSPINE", "LSPINE", "SSPINE", "PROSTATE", "WHOLEBODY", "PANCREAS"),
+        *("SPLEEN", "BLADDER", "UTERUS", "STERNUM", "SACRUM", "COCCYX", "AORTA", "HEADNECK"),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a new object stands among the objects of its analysis."""
@@ -186,8 +196,21 @@ def inherit_image_quality(dataset: Dataset, header: Dataset) -> None:
         *("AnatomicRegionSequence", "ImageLaterality", "RecognizableVisualFeatures"),
     ):
         _copy(header, dataset, keyword)
-    if "ImageLaterality" not in dataset:
-        _copy(header, dataset, "Laterality")
+
+
+def inherit_laterality(dataset: Dataset, header: Dataset) -> None:
+    """Say which side a capture shows, of a source that says it, or that it is not known.
+
+    Notes
+    -----
+    PS3.3 C.7.3.1, type 2C: empty where a side may matter and is unknown, absent where there is
+    none. Objects that are no plain images must not carry it.
+    """
+    _copy(header, dataset, "Laterality")
+    part = str(dataset.get("BodyPartExamined", "")).upper()
+    known = "Laterality" in dataset or "ImageLaterality" in dataset
+    if not known and part not in _UNPAIRED:
+        dataset.Laterality = ""
 
 
 def identify_private_scheme(dataset: Dataset) -> None:
@@ -226,6 +249,10 @@ def _inherit(dataset: Dataset, header: Dataset) -> None:
     for keyword in _TYPE_2:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
+    methods = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+    if dataset.get("PatientIdentityRemoved") == "YES" and not any(map(dataset.get, methods)):
+        # Type 1C: a source that forgot it would make every one of our objects invalid.
+        dataset.DeidentificationMethod = "not stated by the source"
 
 
 def _identify_equipment(dataset: Dataset, origin: Origin) -> None:

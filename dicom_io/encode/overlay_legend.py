@@ -12,7 +12,7 @@ from dicom_io.encode.words import (
 )
 from dicom_io.legend import Legend, Line, Style
 from dicom_io.origin import Origin
-from dicom_io.paint import Display, lab_to_rgb, segment_lab
+from dicom_io.paint import OUTLINE, OUTLINE_RGB, Display, lab_to_rgb, segment_lab
 
 
 def overlay_legend(
@@ -27,7 +27,7 @@ def overlay_legend(
     return Legend(
         head=_head(analysis, explanation, origin),
         scale=_scale(display) if display is not None else (),
-        body=(*_outlines(segments), *_checks(explanation), *_model(analysis)),
+        body=(_outlines(segments), _checks(explanation), _model(analysis)),
     )
 
 
@@ -60,36 +60,36 @@ def _scale(display: Display) -> tuple[Line, ...]:
     return (
         Line(
             text=f"100 % = {display.peak:.2e}: 99.9th percentile of the positive relevance of the "
-            f"whole image (range {display.lowest:.1e} to {display.highest:.1e}). "
-            "White line: 50 %. Evidence, not the outline of a finding.",
+            f"whole image (range {display.lowest:.1e} to {display.highest:.1e})",
             style=Style.MUTED,
         ),
+        Line(text=f"{OUTLINE * 100:.0f} %: evidence, no outline of a finding", swatch=OUTLINE_RGB),
     )
 
 
-def _outlines(segments: Sequence[Segment]) -> list[Line]:
-    return [
+def _outlines(segments: Sequence[Segment]) -> tuple[Line, ...]:
+    return tuple(
         Line(text=segment.label, swatch=lab_to_rgb(segment_lab(number)))
         for number, segment in enumerate(segments, 1)
-    ]
+    )
 
 
-def _checks(explanation: Explanation | None) -> list[Line]:
+def _checks(explanation: Explanation | None) -> tuple[Line, ...]:
     if explanation is None:
-        return []
-    style = Style.STRONG if explanation.verdict is Verdict.PASSED else Style.ALERT
+        return ()
+    style = Style.STRONG_ALERT if explanation.verdict is Verdict.LABELLED else Style.STRONG
     lines = [Line(text=f"Explanation: {verdict_text(explanation)}", style=style)]
     for measure in explanation.measures:
         failed = Style.ALERT if measure.passed is False else Style.PLAIN
         lines.append(Line(text=measure_text(measure), style=failed))
     lines.extend(Line(text=reason, style=Style.ALERT) for reason in explanation.reasons)
     lines.extend(Line(text=warning, style=Style.MUTED) for warning in explanation.warnings)
-    return lines
+    return tuple(lines)
 
 
-def _model(analysis: Analysis) -> list[Line]:
+def _model(analysis: Analysis) -> tuple[Line, ...]:
     card = analysis.model
     lines = [Line(text=f"model {card.name} {card.version}", style=Style.MUTED)]
     if card.notice:
         lines.append(Line(text=card.notice, style=Style.ALERT))
-    return lines
+    return tuple(lines)

@@ -15,12 +15,14 @@ from dicom_io.encode.geometry import (
     image_orientation,
     image_position,
     opposite_letters,
+    slice_distance,
 )
 from dicom_io.encode.inherit import (
     Place,
     header_of,
     identify_private_scheme,
     inherit_image_quality,
+    inherit_laterality,
     new_object,
     source_image,
     stand_at,
@@ -181,6 +183,7 @@ def _common(overlay: _Overlay, origin: Origin) -> Dataset:
     del dataset.SOPInstanceUID, dataset.InstanceNumber
     header = header_of(volume.frames[0], overlay.source)
     inherit_image_quality(dataset, header)
+    inherit_laterality(dataset, header)
     dataset.ConversionType = "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.BurnedInAnnotation = header.get("BurnedInAnnotation") or "NO"
@@ -217,10 +220,10 @@ def _orient(dataset: Dataset, overlay: _Overlay, header: Dataset) -> None:
     if volume.frame_of_reference_uid is not None:
         dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
         dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator") or ""
-    slice_spacing, row_spacing, column_spacing = volume.spacing_mm
+    _, row_spacing, column_spacing = volume.spacing_mm
     dataset.ImageOrientationPatient = image_orientation(volume.affine)
     dataset.PixelSpacing = [decimal(row_spacing / factor), decimal(column_spacing / factor)]
-    dataset.SliceThickness = decimal(slice_spacing)
+    dataset.SliceThickness = decimal(slice_distance(volume.affine))
 
 
 def _position(dataset: Dataset, overlay: _Overlay, index: int) -> None:
@@ -249,10 +252,11 @@ def _paint(overlay: _Overlay, index: int, limits: tuple[float, float]) -> NDArra
         levels = np.zeros(background.shape[:2], np.uint8)
     else:
         levels = enlarged(overlay.display.levels[index], factor)
-    painted = heated(background, levels)
+    line = max(1, round(overlay.layout.scale))
+    painted = heated(background, levels, line=line)
     for number, segment in enumerate(overlay.segments, 1):
         mask = np.repeat(np.repeat(segment.mask[index], factor, axis=0), factor, axis=1)
-        draw_outline(painted, mask, lab_to_rgb(segment_lab(number)))
+        draw_outline(painted, mask, lab_to_rgb(segment_lab(number)), line=line)
     return painted
 
 
@@ -282,8 +286,8 @@ def _footer(overlay: _Overlay, index: int) -> list[str]:
     axis = int(np.argmax(np.abs(volume.affine[:3, 0])))
     side = ("LR", "PA", "HF")[axis][0 if center[axis] >= 0 else 1]
     sent = overlay.slices
-    step = "" if sent.step == 1 else f", every {sent.step}."
+    step = {1: "", 2: ", every 2nd", 3: ", every 3rd"}.get(sent.step, f", every {sent.step}th")
     return [
         f"slice {index + 1} of {count}, {side} {abs(center[axis]):.1f} mm",
-        f"shown: {sent[0] + 1} to {sent[-1] + 1}{step}",
+        f"shown: {sent[0] + 1} to {sent[-1] + 1}{step}" if count > 1 else "",
     ]

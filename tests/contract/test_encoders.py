@@ -31,11 +31,26 @@ ENCODERS = {
     entry.name: entry.load
     for entry in sorted(entry_points(group="pellucid.encoders"), key=lambda entry: entry.name)
 }
+
+
+def make_bare_input(**said):
+    """A CT that misses what it must say, and says that it was deidentified, not how."""
+    source = make_input()
+    for header in source.headers:
+        del header.BodyPartExamined
+        header.PatientIdentityRemoved = "YES"
+        for keyword, value in said.items():
+            setattr(header, keyword, value)
+    return source
+
+
 SOURCES = {
     "axial CT": make_input,
     "oblique MR": lambda: make_input(OBLIQUE, "MR"),
     "sagittal MR": lambda: make_input(SAGITTAL, "MR"),
     "multi-frame MR": make_enhanced_input,
+    "CT that says little": make_bare_input,
+    "knee on the left": lambda: make_bare_input(BodyPartExamined="KNEE", Laterality="L"),
     "radiograph": make_projection,
     "photograph": make_photograph,
 }

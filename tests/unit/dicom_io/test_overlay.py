@@ -214,7 +214,8 @@ def test_lossy_source_stays_lossy():
 
 
 def words(legend):
-    return " ".join(line.text for line in (*legend.head, *legend.scale, *legend.body))
+    body = [line for section in legend.body for line in section]
+    return " ".join(line.text for line in (*legend.head, *legend.scale, *body))
 
 
 def legend_of(source, explanation, mode="research"):
