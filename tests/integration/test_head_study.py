@@ -69,7 +69,7 @@ called = ["PELLUCID"]
 when = "tags.Modality == 'MR'"
 select = [{ name = "t1", Modality = "MR" }]
 complete = { quiet_seconds = 2 }
-run = [{ model = "tissue", explain = [] }, { model = "marker", explain = [] }]
+run = [{ model = "brain_meshnet3", explain = [] }, { model = "marker", explain = [] }]
 results = ["report", "segmentation"]
 send_to = ["pacs"]
 
@@ -245,8 +245,8 @@ def _write_config(folder: Path, port: int, pacs_port: int) -> Path:
         changes={"network_def": _NETWORK},
     )
     tissue = peers.require_shared("data/brain_meshnet3")
-    for name, bundle in (("tissue", tissue), ("marker", marker)):
-        added = pellucid("models", "add", bundle, "--name", name, "--trust", "--config", config)
+    for bundle in (tissue, marker):
+        added = pellucid("models", "add", bundle, "--trust", "--config", config)
         assert added.returncode == 0, added.stderr
     (config / "routes.toml").write_text(ROUTES)
     return config
