@@ -30,7 +30,7 @@ NOTICE = (
 )
 #: Inside the package ``ai.phantom``; made by ``python -m ai.phantom.train``.
 WEIGHTS_FILE = "data/weights.pt"
-WEIGHTS_SHA256 = "0" * 64
+WEIGHTS_SHA256 = "3d40904bd00d6b8221de5ccfd0cf020cc3b33393d6f80e49d1dda1587ce12083"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
