@@ -36,6 +36,7 @@ from ai.models.postprocess import (
     part_at_inversion,
     source_masks,
 )
+from ai.models.probe import require_true_geometry
 from ai.prepare import Transform, prepare
 from ai.settings import IntendedUse, ModelSettings
 from ai.targets import logits_of
@@ -87,13 +88,7 @@ class MonaiBundle:
     def prepare(self, volume: Volume) -> Prepared:
         """Return the volume as network input; raises UnsuitableInputError."""
         require_suitable(volume, self.intended_use)
-        prepared = prepare(
-            volume,
-            self.preprocessing,
-            key=self.postprocessing.image_key,
-            spatial_dims=_spatial_dims(self.network),
-            device=self.device,
-        )
+        prepared = self.preprocess(volume)
         given = prepared.tensor.shape[1]
         if self.channels not in (None, given):
             raise UnsuitableInputError(
@@ -101,6 +96,16 @@ class MonaiBundle:
                 f"the model takes {self.channels}"
             )
         return replace(prepared, window=_window(self.inferer, prepared.tensor.shape[2:]))
+
+    def preprocess(self, volume: Volume) -> Prepared:
+        """Return the volume after the bundle's preprocessing, whatever it shows."""
+        return prepare(
+            volume,
+            self.preprocessing,
+            key=self.postprocessing.image_key,
+            spatial_dims=_spatial_dims(self.network),
+            device=self.device,
+        )
 
     def predict(self, prepared: Prepared) -> Prediction:
         """Return the output, and the probabilities or the masks that it means.
@@ -156,7 +161,7 @@ def load(settings: ModelSettings) -> MonaiBundle:
             parts = _Parts.built(parser)
         _require_network(network)
         _load_weights(network, place, read(_weights_file(place, names)))
-        return MonaiBundle(
+        model = MonaiBundle(
             card=_card(settings, metadata, place),
             network=_ready(network, _device(settings)),
             labels=labels_of(metadata, settings.labels),
@@ -169,6 +174,13 @@ def load(settings: ModelSettings) -> MonaiBundle:
             channels=input_channels(metadata),
             device=_device(settings),
         )
+        with warnings.catch_warnings(action="ignore"):
+            require_true_geometry(
+                model.preprocess,
+                channels=model.channels or 1,
+                spatial_dims=_spatial_dims(model.network),
+            )
+    return model
 
 
 def describe_bundle(folder: Path) -> BundleDescription:

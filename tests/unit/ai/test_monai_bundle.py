@@ -449,6 +449,48 @@ def test_description_runs_nothing_of_the_bundle(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"_target_": "Lambdad", "keys": "image", "func": "$lambda x: x.flip(1)"},
+        {"_target_": "Lambdad", "keys": "image", "func": "$lambda x: torch.flip(x, (2,))"},
+        {"_target_": "Lambdad", "keys": "image", "func": "$lambda x: x.roll(20, 3)"},
+    ],
+)
+def test_preprocessing_that_mirrors_in_silence_is_refused(tmp_path, silent):
+    preprocessing = {"_target_": "Compose", "transforms": [silent]}
+    changes = {"preprocessing": preprocessing}
+    folder = write_bundle(tmp_path / "b", SEGMENTER, bright_voxel_weights(), changes=changes)
+
+    with pytest.raises(ModelUnavailableError, match=r"a mark at .* comes back at"):
+        load(settings_for(folder))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"_target_": "ScaleIntensityRanged", "a_min": -57, "a_max": 164, "b_min": 0, "b_max": 1,
+          "clip": True}],
+        [{"_target_": "ScaleIntensityRanged", "a_min": -1000, "a_max": 400, "b_min": 0,
+          "b_max": 1, "clip": True}, {"_target_": "SpatialPadd", "spatial_size": [96, 96, 128]}],
+        [{"_target_": "NormalizeIntensityd", "nonzero": True, "channel_wise": True}],
+        [{"_target_": "CropForegroundd", "source_key": "image"}],
+        [{"_target_": "Resized", "spatial_size": [24, 24, 24]}],
+        [{"_target_": "Spacingd", "pixdim": [1.0, 1.0, 5.0]}, {"_target_": "Flipd"}],
+        [{"_target_": "ResizeWithPadOrCropd", "spatial_size": [128, 64, 32]},
+         {"_target_": "ScaleIntensityRangePercentilesd", "lower": 0, "upper": 99.9, "b_min": 0,
+          "b_max": 1, "clip": True}],
+        [{"_target_": "CenterSpatialCropd", "roi_size": [8, 8, 8]}],
+    ],
+)  # fmt: skip
+def test_honest_preprocessing_passes_the_probe(tmp_path, steps):
+    transforms = [{"keys": "image", **step} for step in steps]
+    changes = {"preprocessing": {"_target_": "Compose", "transforms": transforms}}
+    folder = write_bundle(tmp_path / "b", SEGMENTER, bright_voxel_weights(), changes=changes)
+
+    assert load(settings_for(folder)).labels
+
+
 def test_device_that_is_not_there_is_named(segmenter):
     if torch.cuda.is_available():
         pytest.skip("this machine has the device")
