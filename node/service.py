@@ -31,7 +31,7 @@ from node.child import ChildSettings
 from node.config import Config, Service, config_hash
 from node.deliver import Deliveries, DeliverySettings
 from node.doorman import AllowedPeer
-from node.errors import LedgerError, PortInUseError
+from node.errors import ConfigError, LedgerError, PortInUseError
 from node.ledger import tasks
 from node.ledger.engine import open_ledger
 from node.log import LogStyle
@@ -48,6 +48,8 @@ _LOOK_SECONDS = 0.25
 #: How long the port of a receiver that has just been killed may stay taken.
 _PORT_SECONDS = 2.0
 _START_SECONDS = 60.0
+#: Why a receiver may not start, by the name that it tells.
+_START_ERRORS = {kind.__name__: kind for kind in (PortInUseError, ConfigError, LedgerError)}
 
 
 class DataFolderInUseError(RuntimeError):
@@ -99,8 +101,8 @@ def run(
         Another node works on the data folder.
     PortInUseError
         Another program listens on the port.
-    LedgerError
-        The ledger cannot be opened.
+    LedgerError, ConfigError
+        The ledger cannot be opened; the address to listen on is not this machine's.
     """
     data = config.node.data
     data.mkdir(parents=True, exist_ok=True)
@@ -211,7 +213,7 @@ class _Node:
         for index, name in enumerate(names):
             settings = self._worker_settings(index, name)
             start = functools.partial(_started_worker, settings, self._birth)
-            take_back = functools.partial(self._take_back, name)
+            take_back = functools.partial(_swept, functools.partial(self._take_back, name))
             self._children.append(
                 Supervised(f"worker {index}", start, running=start(), ended=take_back)
             )
@@ -306,10 +308,9 @@ def _listening_receiver(settings: ReceiveSettings, birth: spawned.Birth) -> tupl
         if listening.port:
             return process, listening.port
         process.join()
-        if listening.error != PortInUseError.__name__:
-            raise LedgerError(listening.message)
-        if time.monotonic() > deadline:
-            raise PortInUseError(listening.message)
+        kind = _START_ERRORS[listening.error]
+        if kind is not PortInUseError or time.monotonic() > deadline:
+            raise kind(listening.message)
 
 
 def _started_receiver(

@@ -73,7 +73,7 @@ class Supervised:
         if self._process.is_alive():
             logger.warning(
                 "process did not end in time and is killed",
-                extra={"event": "process_killed", "process": self.name},
+                extra={"event": "process_killed", "child": self.name},
             )
             self._process.kill()
             self._process.join()
@@ -93,7 +93,7 @@ class Supervised:
             "process ended and will be started again",
             extra={
                 "event": "process_ended",
-                "process": self.name,
+                "child": self.name,
                 "exit_code": process.exitcode,
                 "restart_in_s": pause,
             },

@@ -101,7 +101,7 @@ def ball_config(data: Path, bundle: Path, pacs: Mapping[str, int], *, port: int 
         name="bright",
         steps=(Step(model="bright"),),
         select=(Selector(name="t1", conditions={"Modality": "MR"}),),
-        complete=Complete(quiet_seconds=0.3),
+        complete=Complete(quiet_seconds=1.0),
         results=("report", "segmentation"),
         send_to=tuple(pacs),
     )
@@ -161,8 +161,8 @@ class NodeProcess:
             )
         until(
             lambda: told.exists() or self._process.poll() is not None,
-            seconds=60.0,
-            why="for the node to start",
+            seconds=180.0,
+            why=lambda: self.log,
         )
         assert told.exists(), self.log
         self.port = int(told.read_text())
@@ -171,7 +171,7 @@ class NodeProcess:
         """Ask it to stop; return its exit status."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def kill_everything(self) -> None:
         """End all its processes at once, as a power cut would."""
@@ -181,7 +181,7 @@ class NodeProcess:
 
     def wait(self) -> None:
         assert self._process is not None
-        self._process.wait(30)
+        self._process.wait(60)
 
     def pids_of(self, word: str) -> list[int]:
         """Return its processes whose command line or name holds ``word``."""

@@ -81,8 +81,8 @@ def test_study_sent_by_a_modality_comes_back_as_results(place):
     statuses = send(node, files)
     until(
         lambda: len(results_of(pacs, study_of(files))) == OBJECTS_PER_STUDY,
-        seconds=90.0,
-        why=node.log,
+        seconds=180.0,
+        why=lambda: node.log,
     )
 
     assert statuses == [0x0000] * len(files)
@@ -97,7 +97,11 @@ def test_same_study_twice_leaves_no_second_set(place):
     files = ball_files(folder / "twice", seed="twice")
     study = study_of(files)
     send(node, files)
-    until(lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY, seconds=90.0, why=node.log)
+    until(
+        lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY,
+        seconds=180.0,
+        why=lambda: node.log,
+    )
     first = results_of(pacs, study)
 
     send(node, files)
@@ -105,8 +109,8 @@ def test_same_study_twice_leaves_no_second_set(place):
     send(node, other)
     until(
         lambda: len(results_of(pacs, study_of(other))) == OBJECTS_PER_STUDY,
-        seconds=90.0,
-        why=node.log,
+        seconds=180.0,
+        why=lambda: node.log,
     )
 
     assert results_of(pacs, study) == first
@@ -118,7 +122,11 @@ def test_results_that_a_pacs_sends_back_are_taken_and_cause_no_work(place):
     files = ball_files(folder / "loop", seed="loop")
     study = study_of(files)
     send(node, files)
-    until(lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY, seconds=90.0, why=node.log)
+    until(
+        lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY,
+        seconds=180.0,
+        why=lambda: node.log,
+    )
     back = [pacs.folder / f"{uid}.dcm" for uid in results_of(pacs, study)]
 
     statuses = send(node, [*back, *files], calling_ae="PACS")
@@ -126,8 +134,8 @@ def test_results_that_a_pacs_sends_back_are_taken_and_cause_no_work(place):
     send(node, other)
     until(
         lambda: len(results_of(pacs, study_of(other))) == OBJECTS_PER_STUDY,
-        seconds=90.0,
-        why=node.log,
+        seconds=180.0,
+        why=lambda: node.log,
     )
 
     assert set(statuses) == {0x0000}
@@ -156,8 +164,8 @@ def test_study_that_no_model_can_read_is_rejected_and_said_why(place):
     with ledger_of(folder / "data") as engine:
         until(
             lambda: [task.state for task in tasks.of_study(engine, study)] == [State.REJECTED],
-            seconds=60.0,
-            why=node.log,
+            seconds=180.0,
+            why=lambda: node.log,
         )
         (task,) = tasks.of_study(engine, study)
     assert "Error: " in task.error
@@ -182,7 +190,7 @@ def test_port_in_use_is_said_and_nothing_is_left_running(place, bundle, tmp_path
 def test_destination_that_was_dead_all_the_time_gets_everything_when_it_is_back(place, closed_port):
     node, pacs, folder = place
     with StandInPacs(folder / "late", ae_title="LATE", port=closed_port) as late:
-        until(lambda: set(late.received) == set(pacs.received), seconds=60.0, why=node.log)
+        until(lambda: set(late.received) == set(pacs.received), seconds=180.0, why=lambda: node.log)
 
         assert set(late.received.values()) == {1}
 
@@ -206,7 +214,7 @@ def test_service_in_a_thread_says_its_port_and_stops(bundle, tmp_path):
         target=service.run, args=(config,), kwargs={"ready": ports.append, "stop": stop}
     )
     thread.start()
-    until(lambda: ports or not thread.is_alive(), seconds=60.0)
+    until(lambda: ports or not thread.is_alive(), seconds=180.0)
     peer = Peer(name="node", ae_title="PELLUCID", host="127.0.0.1", port=ports[0])
 
     answered = echo(peer, calling_ae="MODALITY")
