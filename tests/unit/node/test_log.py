@@ -90,7 +90,7 @@ def test_libraries_that_may_quote_data_sets_are_silent_below_errors():
     stream = io.StringIO()
 
     configure_logging(logging.DEBUG, style=LogStyle.JSON, stream=stream)
-    logging.getLogger("pydicom").warning("Invalid value for VR PN: 'Doe^Jane'")
+    logging.getLogger("pydicom").warning("Invalid value of a name: 'Doe^Jane'")
     logging.getLogger("node.receive").info("instance stored", extra={"event": "stored"})
 
     assert json.loads(stream.getvalue())["event"] == "stored"

@@ -29,7 +29,7 @@ def test_every_kind_of_plug_in_is_offered():
     ("load", "message"),
     [
         (lambda: load_explainer("layercam", {}), "did you mean 'layer_cam'"),
-        (lambda: load_encoder("reprot"), "did you mean 'report'"),
+        (lambda: load_encoder("reports"), "did you mean 'report'"),
         (lambda: load_model(ModelSettings(name="m", kind="phantm")), "did you mean 'phantom'"),
         (lambda: provider(EXPLAINERS, "zzz"), "there is no explainer 'zzz'"),
     ],
