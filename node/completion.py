@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Engine
-
 from dicom_io.study import Study, group_studies
 from node.ledger import instances, studies
+from node.ledger.engine import Engine
 from node.ledger.studies import Silent
 from node.task import PlannedTask, Reception
 

@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from pynetdicom.association import Association
-from sqlalchemy import Engine
 
 from node.config import Peer
 from node.errors import retry_delay_seconds
 from node.ledger import outbox
+from node.ledger.engine import Engine
 from node.peer import (
     AssociationLostError,
     AssociationRejectedError,

@@ -18,8 +18,6 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import AllStoragePresentationContexts
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from dicom_io.errors import DicomInputError
 from dicom_io.header import read_header
@@ -28,7 +26,7 @@ from dicom_io.structure import Structure, read_structure
 from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
 from node.errors import ConfigError, PortInUseError, StorageFullError
 from node.ledger import instances
-from node.ledger.engine import open_ledger
+from node.ledger.engine import DBAPIError, Engine, open_ledger
 from node.ledger.instances import Added
 from node.store import write_durably
 from node.task import Reception

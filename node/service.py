@@ -23,7 +23,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from sqlalchemy import Engine
 
 from dicom_io.study import Study
 from node import completion, spawned
@@ -33,7 +32,7 @@ from node.deliver import Deliveries, DeliverySettings
 from node.doorman import AllowedPeer
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.ledger import tasks
-from node.ledger.engine import open_ledger
+from node.ledger.engine import Engine, open_ledger
 from node.log import LogStyle
 from node.receive import ReceiveSettings
 from node.routing import matching_routes

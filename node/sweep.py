@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Engine
-
 from node import store
 from node.ledger import instances
+from node.ledger.engine import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
-
 from dicom_io.errors import EncodingError
 from dicom_io.header import read_header
 from dicom_io.origin import Origin
@@ -36,6 +34,7 @@ from node.errors import (
     state_after,
 )
 from node.ledger import instances, studies, tasks
+from node.ledger.engine import Engine
 from node.order import Order, Result
 from node.progress import Progress, clear_progress, write_progress
 from node.routing import destinations_of

@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydicom import Dataset
-from sqlalchemy import Engine
 
 from dicom_io.encode.source_series import Subject, encode_source_series
 from node import service
 from node.config import Config, Peer
 from node.demo.stage import MODALITY_AE, Stage, stage_config
 from node.ledger import outbox, tasks
-from node.ledger.engine import open_ledger
+from node.ledger.engine import Engine, open_ledger
 from node.peer import send_files
 from node.progress import read_progress
 from node.task import Delivery, DeliveryState, State, Task

@@ -17,6 +17,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from node.errors import LedgerError
 
+#: Everything that SQLAlchemy lends to the rest of the node is among these names.
+__all__ = ["DBAPIError", "Engine", "insert_missing", "open_ledger", "reading"]
+
 _BUSY_SECONDS = 30.0
 
 
