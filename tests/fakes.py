@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -35,6 +35,8 @@ QUICK = Pace(
     delivery_base_seconds=0.2,
     delivery_cap_seconds=1.0,
 )
+#: For a machine that is busy with other things.
+PATIENCE_SECONDS = 180.0
 SUBJECT = Subject(patient_name="Canary^Yellow", patient_id="CANARY-4711", sex="O")
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _BRIGHT = Code(value="24484000", scheme="SCT", meaning="Severe")
@@ -150,6 +152,10 @@ class NodeProcess:
     def log(self) -> str:
         return self._log.read_text()
 
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for a condition; tell the node's log if it does not come true."""
+        until(condition, seconds=PATIENCE_SECONDS, why=lambda: self.log)
+
     def start(self) -> None:
         """Start it and wait until it receives."""
         told = self._data.with_suffix(".port")
@@ -159,11 +165,7 @@ class NodeProcess:
             self._process = subprocess.Popen(
                 [*self._command, str(told), str(self.port)], stderr=log, env=environment
             )
-        until(
-            lambda: told.exists() or self._process.poll() is not None,
-            seconds=180.0,
-            why=lambda: self.log,
-        )
+        self.until(lambda: told.exists() or self._process.poll() is not None)
         assert told.exists(), self.log
         self.port = int(told.read_text())
 

@@ -43,7 +43,7 @@ class Scene:
         Path(f"{self.hold}.reached").unlink(missing_ok=True)
 
     def until_held(self) -> None:
-        until(Path(f"{self.hold}.reached").exists, seconds=120.0, why=lambda: self.node.log)
+        self.node.until(Path(f"{self.hold}.reached").exists)
 
     def send(self, files=None) -> None:
         """Send as a modality would, and note what was acknowledged; stop at a broken line."""
@@ -59,15 +59,11 @@ class Scene:
 
     def send_the_rest(self) -> None:
         """Send what was not acknowledged, as a modality's own queue does."""
-        until(lambda: answers(self.node), seconds=120.0, why=lambda: self.node.log)
+        self.node.until(lambda: answers(self.node))
         self.send([file for file in self.files if file not in self.acknowledged])
 
     def until_delivered(self) -> None:
-        until(
-            lambda: len(self.pacs.received) >= OBJECTS_PER_STUDY,
-            seconds=120.0,
-            why=lambda: self.node.log,
-        )
+        self.node.until(lambda: len(self.pacs.received) >= OBJECTS_PER_STUDY)
 
     def assert_nothing_lost_and_nothing_twice(self) -> None:
         """Check the PACS, and every acknowledged instance by its own data set, not by rows."""
@@ -128,7 +124,7 @@ def test_death_in_the_middle_of_a_task_costs_one_attempt(scene, victim):
     scene.assert_nothing_lost_and_nothing_twice()
     assert set(scene.pacs.received.values()) == {1}
     assert scene.attempts() == 2
-    until(lambda: alive([child]) == [], seconds=20.0)
+    scene.node.until(lambda: alive([child]) == [])
 
 
 def test_death_of_everything_in_the_middle_of_a_task_loses_nothing(scene):
@@ -170,11 +166,7 @@ def test_death_of_the_receiver_while_it_receives_loses_nothing_acknowledged(scen
     for kept in (5, 20):
         sending = threading.Thread(target=scene.send_the_rest)
         sending.start()
-        until(
-            lambda kept=kept: len(scene.acknowledged) >= kept,
-            seconds=120.0,
-            why=lambda: scene.node.log,
-        )
+        scene.node.until(lambda kept=kept: len(scene.acknowledged) >= kept)
         kill(receiver_of(scene.node))
         sending.join(30.0)
     lost = set(scene.files) - scene.acknowledged
@@ -196,7 +188,7 @@ def test_death_of_everything_before_delivery_sends_each_object_once(tmp_path):
     with NodeProcess(tmp_path / "data", bundle, {"pacs": port}) as node:
         scene = Scene(tmp_path, node, gone)
         scene.send()
-        until(lambda: "will retry" in node.log, seconds=120.0, why=lambda: node.log)
+        node.until(lambda: "will retry" in node.log)
 
         node.kill_everything()
         with StandInPacs(tmp_path / "pacs", ae_title="PACS", port=port) as pacs:
@@ -216,7 +208,7 @@ def test_death_of_everything_again_and_again_ends_in_one_set(scene):
     scene.send_the_rest()
     scene.node.kill_everything()
     scene.node.start()
-    until(lambda: "task started" in scene.node.log, seconds=120.0, why=lambda: scene.node.log)
+    scene.node.until(lambda: "task started" in scene.node.log)
     scene.node.kill_everything()
     scene.node.start()
     scene.until_delivered()

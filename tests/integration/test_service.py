@@ -74,16 +74,16 @@ def results_of(pacs: StandInPacs, study: str) -> dict[str, int]:
     return {uid: count for uid, count in pacs.received.items() if uid in uids}
 
 
+def states(engine, study: str) -> list[State]:
+    return [task.state for task in tasks.of_study(engine, study)]
+
+
 def test_study_sent_by_a_modality_comes_back_as_results(place):
     node, pacs, folder = place
     files = ball_files(folder / "first", seed="first")
 
     statuses = send(node, files)
-    until(
-        lambda: len(results_of(pacs, study_of(files))) == OBJECTS_PER_STUDY,
-        seconds=180.0,
-        why=lambda: node.log,
-    )
+    node.until(lambda: len(results_of(pacs, study_of(files))) == OBJECTS_PER_STUDY)
 
     assert statuses == [0x0000] * len(files)
     kinds = {dcmread(path).SOPClassUID for path in pacs.folder.glob("*.dcm")}
@@ -97,21 +97,13 @@ def test_same_study_twice_leaves_no_second_set(place):
     files = ball_files(folder / "twice", seed="twice")
     study = study_of(files)
     send(node, files)
-    until(
-        lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY,
-        seconds=180.0,
-        why=lambda: node.log,
-    )
+    node.until(lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY)
     first = results_of(pacs, study)
 
     send(node, files)
     other = ball_files(folder / "after", seed="after")
     send(node, other)
-    until(
-        lambda: len(results_of(pacs, study_of(other))) == OBJECTS_PER_STUDY,
-        seconds=180.0,
-        why=lambda: node.log,
-    )
+    node.until(lambda: len(results_of(pacs, study_of(other))) == OBJECTS_PER_STUDY)
 
     assert results_of(pacs, study) == first
     assert set(first.values()) == {1}
@@ -122,21 +114,13 @@ def test_results_that_a_pacs_sends_back_are_taken_and_cause_no_work(place):
     files = ball_files(folder / "loop", seed="loop")
     study = study_of(files)
     send(node, files)
-    until(
-        lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY,
-        seconds=180.0,
-        why=lambda: node.log,
-    )
+    node.until(lambda: len(results_of(pacs, study)) == OBJECTS_PER_STUDY)
     back = [pacs.folder / f"{uid}.dcm" for uid in results_of(pacs, study)]
 
     statuses = send(node, [*back, *files], calling_ae="PACS")
     other = ball_files(folder / "after loop", seed="after loop")
     send(node, other)
-    until(
-        lambda: len(results_of(pacs, study_of(other))) == OBJECTS_PER_STUDY,
-        seconds=180.0,
-        why=lambda: node.log,
-    )
+    node.until(lambda: len(results_of(pacs, study_of(other))) == OBJECTS_PER_STUDY)
 
     assert set(statuses) == {0x0000}
     assert set(results_of(pacs, study).values()) == {1}
@@ -162,11 +146,7 @@ def test_study_that_no_model_can_read_is_rejected_and_said_why(place):
     send(node, [*files[:4], *files[5:]])
 
     with ledger_of(folder / "data") as engine:
-        until(
-            lambda: [task.state for task in tasks.of_study(engine, study)] == [State.REJECTED],
-            seconds=180.0,
-            why=lambda: node.log,
-        )
+        node.until(lambda: states(engine, study) == [State.REJECTED])
         (task,) = tasks.of_study(engine, study)
     assert "Error: " in task.error
     assert results_of(pacs, study) == {}
@@ -190,7 +170,7 @@ def test_port_in_use_is_said_and_nothing_is_left_running(place, bundle, tmp_path
 def test_destination_that_was_dead_all_the_time_gets_everything_when_it_is_back(place, closed_port):
     node, pacs, folder = place
     with StandInPacs(folder / "late", ae_title="LATE", port=closed_port) as late:
-        until(lambda: set(late.received) == set(pacs.received), seconds=180.0, why=lambda: node.log)
+        node.until(lambda: set(late.received) == set(pacs.received))
 
         assert set(late.received.values()) == {1}
 
