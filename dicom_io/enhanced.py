@@ -16,6 +16,7 @@ from dicom_io.errors import (
 from dicom_io.geometry import Plane, plane_of, stacked
 from dicom_io.inherited import display_window, inherited_header
 from dicom_io.load import load_instance
+from dicom_io.localizers import refuse_localizers
 from dicom_io.pixels import (
     ModalityTransform,
     frame_count,
@@ -40,6 +41,7 @@ def read_enhanced(instance: Instance) -> tuple[Volume, tuple[Dataset, ...]]:
     pixel_keyword(dataset, uid)
     if is_color(dataset, uid):
         raise UnsupportedImageError(f"instance {uid} has color slices, expected grayscale")
+    refuse_localizers([dataset], instance.series_instance_uid)
     groups = _frame_groups(dataset, uid)
     stack = stacked([group.plane for group in groups], instance.series_instance_uid)
     first = groups[stack.order[0]].plane

@@ -9,7 +9,11 @@ class DicomInputError(ValueError):
 
 
 class NotDicomError(DicomInputError):
-    """A file is not a DICOM file (PS3.10 section 7), or ends before its first attribute."""
+    """A file is not a DICOM file (PS3.10 section 7)."""
+
+
+class DamagedFileError(DicomInputError):
+    """A DICOM file cannot be parsed: bytes are missing or changed."""
 
 
 class UnsupportedObjectError(DicomInputError):

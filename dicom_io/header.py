@@ -16,7 +16,12 @@ from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag
 
-from dicom_io.errors import MissingAttributeError, NotDicomError, UnsupportedObjectError
+from dicom_io.errors import (
+    DamagedFileError,
+    MissingAttributeError,
+    NotDicomError,
+    UnsupportedObjectError,
+)
 from dicom_io.study import Instance
 
 #: What pydicom raises on bytes that are no DICOM; it has no common base class.
@@ -42,8 +47,10 @@ def read_header(path: Path) -> Instance:
     Raises
     ------
     NotDicomError
-        If the file has no DICOM preamble and prefix, or cannot be parsed (PS3.10 section 7.1);
-        a bare data set is refused because its transfer syntax would have to be guessed.
+        If the file has no DICOM preamble and prefix (PS3.10 section 7.1); a bare data set is
+        refused because its transfer syntax would have to be guessed.
+    DamagedFileError
+        If it has them, and cannot be parsed.
     MissingAttributeError
         If the transfer syntax or one of the identifying UIDs is absent.
     UnsupportedObjectError
@@ -71,8 +78,8 @@ def parse_file(path: Path, *, pixels: bool) -> Dataset:
 
     Raises
     ------
-    NotDicomError
-        If the file is not DICOM or cannot be parsed.
+    NotDicomError, DamagedFileError
+        If the file is not DICOM, or cannot be parsed.
     """
     try:
         dataset = dcmread(path, stop_before_pixels=not pixels)
@@ -82,8 +89,10 @@ def parse_file(path: Path, *, pixels: bool) -> Dataset:
         if isinstance(error, OSError) and error.errno is not None:
             # The disk's error; the parser's own carry no number.
             raise
-        raise NotDicomError(
-            f"{path.name} is not a DICOM file (PS3.10 section 7.1): {type(error).__name__}"
+        if isinstance(error, InvalidDicomError):
+            raise NotDicomError(f"{path.name} is not a DICOM file (PS3.10 section 7.1)") from error
+        raise DamagedFileError(
+            f"{path.name} cannot be parsed as DICOM ({type(error).__name__}); send it again"
         ) from error
     return dataset
 

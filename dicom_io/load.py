@@ -16,8 +16,8 @@ def load_instance(instance: Instance) -> Dataset:
 
     Raises
     ------
-    NotDicomError
-        If the file cannot be parsed.
+    NotDicomError, DamagedFileError
+        If the file is not DICOM, or cannot be parsed.
     TruncatedPixelsError
         If the file ends within an element.
     InvalidValueError

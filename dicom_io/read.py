@@ -1,5 +1,6 @@
 """Series to Volume: the pixels of a series as numbers in patient space, or a named error."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,12 +116,10 @@ def _only_kind(series: Series) -> ImageKind:
 
 
 def _require_distinct_instances(series: Series) -> None:
-    uids = [instance.sop_instance_uid for instance in series.instances]
-    twice = next((uid for uid in uids if uids.count(uid) > 1), None)
-    if twice is not None:
+    ((uid, times),) = Counter(i.sop_instance_uid for i in series.instances).most_common(1)
+    if times > 1:
         raise DuplicateSliceError(
-            f"series {series.series_instance_uid} has instance {twice} {uids.count(twice)} "
-            "times, expected once"
+            f"series {series.series_instance_uid} has instance {uid} {times} times, expected once"
         )
 
 

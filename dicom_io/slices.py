@@ -9,7 +9,6 @@ from pydicom import Dataset
 
 from dicom_io.assemble import Place, assembled_volume
 from dicom_io.errors import (
-    LocalizerError,
     MissingAttributeError,
     MixedSeriesError,
     UnsupportedImageError,
@@ -17,6 +16,7 @@ from dicom_io.errors import (
 from dicom_io.geometry import Plane, plane_of, stacked
 from dicom_io.inherited import display_window, inherited_header
 from dicom_io.load import load_instance
+from dicom_io.localizers import refuse_localizers
 from dicom_io.pixels import (
     frame_count,
     is_color,
@@ -26,7 +26,7 @@ from dicom_io.pixels import (
 )
 from dicom_io.sop_classes import sop_class_name
 from dicom_io.study import Instance, Series
-from dicom_io.values import items, text, texts
+from dicom_io.values import items, text
 from dicom_io.volume import SourceFrame, Volume
 
 #: Modalities whose pixels mean nothing without rescale (PS3.3 C.8.2.1, C.8.9.4).
@@ -109,18 +109,7 @@ def _require_units(dataset: Dataset, uid: str) -> None:
 
 
 def _require_one_image(headers: Sequence[Dataset], series_uid: str) -> None:
-    localizers = [header for header in headers if "LOCALIZER" in texts(header, "ImageType")]
-    if localizers and len(localizers) < len(headers):
-        raise LocalizerError(
-            f"series {series_uid} mixes {len(localizers)} localizers, such as "
-            f"{localizers[0].SOPInstanceUID}, with {len(headers) - len(localizers)} other "
-            'slices; exclude them by ImageType = ["!LOCALIZER"]'
-        )
-    if localizers and text(localizers[0], "Modality") == "CT":
-        raise LocalizerError(
-            f"series {series_uid} holds CT localizers ({localizers[0].SOPInstanceUID}): "
-            "projections, whose values are no HU of a slice"
-        )
+    refuse_localizers(headers, series_uid)
     for keyword in ("FrameOfReferenceUID", "Modality"):
         found = {text(header, keyword) for header in headers}
         if len(found) > 1:

@@ -390,6 +390,21 @@ def test_file_that_was_replaced_is_refused(tmp_path):
         read_volume(series)
 
 
+def test_enhanced_ct_localizer_is_refused(tmp_path):
+    dataset = enhanced_ct_dataset()
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
+
+    refusal(tmp_path, [dataset], LocalizerError, "projections")
+
+
+def test_mr_localizers_of_one_direction_are_a_stack(tmp_path):
+    datasets = slice_datasets(marked_volume(modality="MR"))
+    for dataset in datasets:
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    assert read_volume(stored(tmp_path, datasets)).grid_shape == (5, 8, 10)
+
+
 def test_enhanced_image_without_functional_groups_is_refused(tmp_path):
     dataset = enhanced_ct_dataset()
     del dataset.PerFrameFunctionalGroupsSequence
