@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ai.explainers.cam import GradCAM, LayerCAM
+from ai.explainers.cam import LayerCAM
 from ai.model import ModelSettings
 from ai.models.phantom import load
 from ai.phantom import make_phantom
@@ -31,7 +31,7 @@ from ai.phantom.figures import (
 )
 
 RESULTS = Path(__file__).parent / "results" / "phantom.json"
-EXPLAINERS = {"layer_cam": LayerCAM(), "grad_cam": GradCAM()}
+EXPLAINERS = {"layer_cam": LayerCAM()}
 
 
 def measured(readings: list[Reading]) -> dict:
