@@ -206,7 +206,7 @@ def check(
         print_json(command.json_schemas())
         return
     settings = configuration(config)
-    found = list(command.observations(settings))
+    found = command.observe(settings)
     rows: list[dict[str, object]] = [
         {"thing": each.thing, "mark": str(each.mark), "words": each.words} for each in found
     ]

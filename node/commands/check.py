@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from ai.errors import ModelUnavailableError
+from node.commands.output import progress_bar
 from node.config import Config, NodeSettings, Route
 from node.config_schema import ModelFile, NodeFile, RoutesFile
 from node.peer import echo
@@ -39,8 +40,18 @@ class Observation:
     words: str
 
 
-def observations(config: Config) -> Iterator[Observation]:
-    """Yield what is found of packages, data folder, port, models, routes and peers, in turn."""
+def observe(config: Config) -> tuple[Observation, ...]:
+    """Return what is found of packages, data folder, port, models, routes and peers."""
+    found: list[Observation] = []
+    with progress_bar() as bar:
+        task = bar.add_task("checking", total=None, detail="")
+        for each in _observations(config):
+            found.append(each)
+            bar.update(task, detail=f"{each.thing}: {each.mark}")
+    return tuple(found)
+
+
+def _observations(config: Config) -> Iterator[Observation]:
     yield from _packages(metadata.packages_distributions())
     yield data_folder(config)
     yield _port(config.node)

@@ -9,7 +9,7 @@ from ai.errors import ModelUnavailableError
 from ai.settings import IntendedUse, ModelSettings
 from dicom_io.codes import Code
 from node.commands.analyze import bundle_settings
-from node.commands.output import MisuseError
+from node.commands.output import MisuseError, progress_bar
 from node.commands.setting import existing_folder
 from node.config import Config
 from node.plugins import load_model
@@ -36,16 +36,18 @@ def model_rows(config: Config) -> list[dict[str, object]]:
 
 def verification_rows(models: Mapping[str, ModelSettings]) -> list[dict[str, object]]:
     """Return one row for each model: whether every file is as listed, and whether it loads."""
-    rows: list[dict[str, object]] = []
-    for settings in models.values():
-        try:
-            card = load_model(settings).card
-        except ModelUnavailableError as error:
-            rows.append({"model": settings.name, "loads": False, "words": str(error)})
-        else:
-            words = f"version {card.version}, weights {card.weights_sha256[:12]}"
-            rows.append({"model": settings.name, "loads": True, "words": words})
-    return rows
+    with progress_bar() as bar:
+        task = bar.add_task("loading models", total=len(models), detail="")
+        return [_verification_row(models[name]) for name in bar.track(models, task_id=task)]
+
+
+def _verification_row(settings: ModelSettings) -> dict[str, object]:
+    try:
+        card = load_model(settings).card
+    except ModelUnavailableError as error:
+        return {"model": settings.name, "loads": False, "words": str(error)}
+    words = f"version {card.version}, weights {card.weights_sha256[:12]}"
+    return {"model": settings.name, "loads": True, "words": words}
 
 
 def described_model(settings: ModelSettings) -> dict[str, Any]:
