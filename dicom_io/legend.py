@@ -19,6 +19,8 @@ _PANEL_COLUMNS = 260
 _MARGIN = 18
 _FOOTER_ROWS = 58
 _FONT_SIZE = 13
+#: More lines with swatches than this stand in two columns.
+_MOST_IN_ONE_COLUMN = 5
 _WHITE = (255, 255, 255)
 _GRAY = (150, 150, 150)
 
@@ -166,19 +168,33 @@ class _Pen:
     def _paragraphs(self, lines: Sequence[Line]) -> None:
         if not lines:
             return
-        for line in lines:
-            indent = 16 * self._scale if line.swatch else 0.0
-            if line.swatch:
-                middle = self._row + 8 * self._scale
-                ends = (0, middle, 11 * self._scale, middle)
-                self._draw.line(ends, fill=line.swatch, width=max(2, round(2 * self._scale)))
-            self._wrapped(line, indent)
+        if len(lines) > _MOST_IN_ONE_COLUMN and all(line.swatch for line in lines):
+            self._two_columns(lines)
+        else:
+            for line in lines:
+                self._paragraph(line, left=0.0, width=self._width)
         self._row += 9 * self._scale
 
-    def _wrapped(self, line: Line, indent: float) -> None:
+    def _two_columns(self, lines: Sequence[Line]) -> None:
+        half = (len(lines) + 1) // 2
+        half_width = self._width / 2
+        top, ends = self._row, []
+        for column, part in enumerate((lines[:half], lines[half:])):
+            self._row = top
+            for line in part:
+                self._paragraph(line, left=column * half_width, width=half_width - 6)
+            ends.append(self._row)
+        self._row = max(ends)
+
+    def _paragraph(self, line: Line, *, left: float, width: float) -> None:
+        if line.swatch:
+            middle = self._row + 8 * self._scale
+            ends = (left, middle, left + 11 * self._scale, middle)
+            self._draw.line(ends, fill=line.swatch, width=max(2, round(2 * self._scale)))
+            left, width = left + 16 * self._scale, width - 16 * self._scale
         font = self._fonts[line.style]
-        for part in _wrap(line.text, font, self._width - indent):
-            self._draw.text((indent, self._row), part, fill=_COLORS[line.style], font=font)
+        for part in _wrap(line.text, font, width):
+            self._draw.text((left, self._row), part, fill=_COLORS[line.style], font=font)
             self._row += (19 if line.style in _LARGE else 16) * self._scale
 
     def _color_scale(self) -> None:
@@ -235,12 +251,14 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
 
 
 def _broken(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    parts = [""]
-    for letter in word:
-        if parts[-1] and font.getlength(parts[-1] + letter) > width:
-            parts.append("")
-        parts[-1] += letter
-    return parts
+    """Break a word that is too long, after its last hyphen, underscore or dot that fits."""
+    if font.getlength(word) <= width or len(word) < 2:
+        return [word]
+    fitting = len(word) - 1
+    while fitting > 1 and font.getlength(word[:fitting]) > width:
+        fitting -= 1
+    at = max(word.rfind(mark, 0, fitting) for mark in "-_.") + 1 or fitting
+    return [word[:at], *_broken(word[at:], font, width)]
 
 
 def _font(size: float) -> ImageFont.FreeTypeFont:

@@ -168,9 +168,9 @@ def segment_lab(number: int) -> tuple[float, float, float]:
 
     Hues run from green over cyan to blue; neighbors in number are far apart in hue and lightness.
     """
-    share = (0.55 + (number - 1) * 0.618034) % 1.0
-    hue = np.deg2rad(135.0 + 140.0 * share)
-    lightness = (78.0, 62.0, 90.0)[(number - 1) % 3]
+    share = (0.5 + (number - 1) * 0.618034) % 1.0
+    hue = np.deg2rad(115.0 + 180.0 * share)
+    lightness = (78.0, 60.0, 91.0)[(number - 1) % 3]
     return lightness, 50.0 * float(np.cos(hue)), 50.0 * float(np.sin(hue))
 
 

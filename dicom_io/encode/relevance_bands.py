@@ -6,6 +6,7 @@ from dicom_io.analysis import Analysis, Explanation, Verdict
 from dicom_io.codes import RELEVANCE_BANDS, SPATIAL_CONCEPT
 from dicom_io.encode.binary_segmentation import SOP_CLASS_UID, Layer, encode_layers
 from dicom_io.encode.inherit import Place
+from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import BANDS
 from dicom_io.origin import Origin
 from dicom_io.paint import heat_lab, relevance_bands
@@ -23,8 +24,8 @@ def encode(
     if source.volume.affine is None or source.volume.frame_of_reference_uid is None:
         return ()
     objects = []
-    for index, explanation in enumerate(analysis.explanations):
-        layers = [] if explanation.verdict is Verdict.WITHHELD else _layers(explanation)
+    for index, explanation in released_explanations(analysis, source.volume):
+        layers = _layers(explanation)
         if layers:
             place = _place(explanation, index)
             objects.append(encode_layers(layers, place, analysis, source, origin))

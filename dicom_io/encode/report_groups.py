@@ -57,8 +57,10 @@ from dicom_io.codes import (
     unit_code,
 )
 from dicom_io.encode.inherit import instance_uid, other_uid, series_uid, writable
+from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import BANDS, OVERLAY, REPORT, SEGMENTATION
 from dicom_io.encode.words import center_text, measure_text, parameter_text
+from dicom_io.errors import EncodingError
 from dicom_io.origin import Origin
 from dicom_io.paint import key_slice
 from dicom_io.read import Input
@@ -133,7 +135,8 @@ def measurement_groups(writer: Writer) -> list[Template]:
 
 def key_frames(analysis: Analysis, source: Input) -> tuple[SourceFrame, ...]:
     """Return the frames where most of each heatmap and segment lies, else the middle one."""
-    indices = [key_slice(explanation.heatmap) for explanation in analysis.explanations]
+    shown = released_explanations(analysis, source.volume)
+    indices = [key_slice(explanation.heatmap) for _, explanation in shown]
     indices += [
         int(segment.mask.sum(axis=(1, 2)).argmax())
         for segment in analysis.segments
@@ -145,6 +148,10 @@ def key_frames(analysis: Analysis, source: Input) -> tuple[SourceFrame, ...]:
 
 
 def _finding(finding: Finding, index: int, writer: Writer) -> Template:
+    if not 0.0 <= finding.probability <= 1.0:
+        raise EncodingError(
+            f"finding {finding.label!r} has probability {finding.probability}, expected 0 to 1"
+        )
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=writer.tracking("finding", index, finding.label),
         finding_type=writer.concept(finding.concept),
@@ -314,6 +321,8 @@ def _visual_explanations(
 
 def _heatmap_objects(explanation: Explanation, index: int, writer: Writer) -> Sequence[Dataset]:
     """Return the bands, and of the overlay series the key slice, as far as they were made."""
+    if explanation.verdict is Verdict.WITHHELD:
+        return ()
     analysis, origin = writer.analysis, writer.origin
     bands = instance_uid(BANDS, analysis, origin, series=index)
     overlay = series_uid(OVERLAY, analysis, origin, index=index)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_io.analysis import Analysis, Explanation, Segment, Verdict
+from dicom_io.analysis import Analysis, Explanation, Segment
 from dicom_io.encode.geometry import (
     decimal,
     direction_letters,
@@ -29,6 +29,7 @@ from dicom_io.encode.inherit import (
     writable,
 )
 from dicom_io.encode.overlay_legend import overlay_legend
+from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import OVERLAY
 from dicom_io.encode.words import verdict_text
 from dicom_io.legend import Layout, draw_canvas, draw_footer, layout_of
@@ -88,11 +89,7 @@ def encode(
 
 def _overlays(analysis: Analysis, source: Input) -> Iterator[_Overlay]:
     filled = tuple(segment for segment in analysis.segments if segment.mask.any())
-    shown = [
-        (index, explanation)
-        for index, explanation in enumerate(analysis.explanations)
-        if explanation.verdict is not Verdict.WITHHELD
-    ]
+    shown = list(released_explanations(analysis, source.volume))
     alone = [(len(analysis.explanations), None)] if filled and not shown else []
     for index, explanation in [*shown, *alone]:
         display = displayed(explanation.heatmap) if explanation else None

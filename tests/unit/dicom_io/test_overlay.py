@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from dicom_io.analysis import Heatmap, Verdict
+from dicom_io.encode import relevance_bands, report, secondary_capture
 from dicom_io.encode.overlay_legend import overlay_legend
 from dicom_io.encode.secondary_capture import MOST_SLICES, encode
+from dicom_io.errors import EncodingError
 from dicom_io.legend import draw_canvas, layout_of
 from dicom_io.paint import displayed
 from tests.build_analysis import (
@@ -22,6 +24,7 @@ from tests.build_analysis import (
     make_card,
     make_enhanced_input,
     make_explanation,
+    make_finding,
     make_input,
     make_origin,
     make_photograph,
@@ -312,3 +315,32 @@ def test_dcmtk_renders_the_capture(tmp_path):
 
     with Image.open(tmp_path / "sc.png") as image:
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels(dataset))
+
+
+@pytest.mark.parametrize("encoder", [secondary_capture, relevance_bands, report])
+def test_heatmap_that_is_not_finite_is_refused_unless_withheld(encoder):
+    source = make_input()
+    relevance = np.zeros((1, *source.volume.grid_shape), np.float32)
+    relevance[0, 1, 2, 3] = np.nan
+    broken = make_explanation(source, heatmap=Heatmap(relevance=relevance))
+    withheld = replace(broken, verdict=Verdict.WITHHELD)
+
+    with pytest.raises(EncodingError, match="1 values that are not finite"):
+        encoder.encode(make_analysis(source, explanations=(broken,)), source, make_origin(), ())
+    encoder.encode(make_analysis(source, explanations=(withheld,)), source, make_origin(), ())
+
+
+def test_heatmap_of_another_grid_is_refused():
+    source = make_input()
+    wrong = make_explanation(source, heatmap=Heatmap(relevance=np.ones((1, 6, 40, 47), "f4")))
+
+    with pytest.raises(EncodingError, match=r"shape \(1, 6, 40, 47\).*1\.2\.3\.5"):
+        encoded(source, explanations=(wrong,))
+
+
+def test_probability_outside_its_range_is_refused():
+    source = make_input()
+    finding = replace(make_finding(), probability=float("nan"))
+
+    with pytest.raises(EncodingError, match="probability nan, expected 0 to 1"):
+        report.encode(make_analysis(source, findings=(finding,)), source, make_origin(), ())
