@@ -52,7 +52,7 @@ def observe(config: Config) -> tuple[Observation, ...]:
 
 
 def _observations(config: Config) -> Iterator[Observation]:
-    yield from _packages(metadata.packages_distributions())
+    yield from second_providers(metadata.packages_distributions())
     yield data_folder(config)
     yield _port(config.node)
     for settings in config.models.values():
@@ -87,7 +87,7 @@ def json_schemas() -> dict[str, Any]:
     }
 
 
-def _packages(providers: Mapping[str, list[str]]) -> Iterator[Observation]:
+def second_providers(providers: Mapping[str, list[str]]) -> Iterator[Observation]:
     """Yield a problem for each of our packages that a second distribution has written into."""
     for package in _PACKAGES:
         others = sorted(set(providers.get(package, [])) - {"pellucid"})

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 
 from node.cli import _explained, main
+from node.commands.check import Mark, second_providers
 from node.config_folder import load_config
 from node.log import LogStyle
 from node.standin import StandInPacs
@@ -363,6 +364,32 @@ def test_several_series_that_suit_are_listed_and_none_is_guessed(pellucid, study
     analysis = json.loads(chosen[1])["analyses"][0]
     assert analysis["series_instance_uid"] == other.series_instance_uid
     assert absent[0] == 2
+
+
+def test_a_copy_of_a_file_is_one_image_but_two_files_of_one_identifier_are_refused(
+    pellucid, study, bundle
+):
+    words = ("analyze", study, "--bundle", bundle, "--trust", "--explain", "none", "--out")
+    (study / "copy.dcm").write_bytes((study / "0000.dcm").read_bytes())
+
+    copied = pellucid(*words, "one")
+    changed = pydicom.dcmread(study / "copy.dcm")
+    changed.PixelData = bytes(len(changed.PixelData))
+    changed.save_as(study / "copy.dcm")
+    clashing = pellucid(*words, "two")
+
+    assert copied[0] == 0
+    assert clashing[0] == 1
+    assert changed.SOPInstanceUID in clashing[2]
+    assert "2 times, expected once" in clashing[2]
+
+
+def test_a_second_provider_of_our_packages_is_a_problem():
+    found = list(second_providers({"node": ["pellucid", "node"], "ai": ["pellucid"]}))
+
+    assert [each.thing for each in found] == ["package node"]
+    assert found[0].mark is Mark.PROBLEM
+    assert "virtual environment of its own" in found[0].words
 
 
 def test_results_never_fall_among_other_files(pellucid, study, bundle):
