@@ -21,7 +21,7 @@ from rich.table import Table
 from ai.explainers.cam import LayerCAM
 from ai.model import ModelSettings
 from ai.models.phantom import load
-from ai.phantom import make_phantom
+from ai.phantom.make import make_phantom
 from ai.phantom.figures import (
     Reading,
     area_under_curve,

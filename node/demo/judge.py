@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ai.phantom import Phantom
+from ai.phantom.make import Phantom
 from ai.quality.localization import relevance_mass_accuracy
 from dicom_io.results import Bands, Report, StoredResult, list_results, read_bands, read_report
 from node.demo.play import Played

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ai.phantom import Phantom
+from ai.phantom.make import Phantom
 from dicom_io.paint import draw_outline, enlarged, gray, window_of
 from dicom_io.results import Overlay, StoredResult, read_overlay
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ai.phantom import Phantom, make_phantom
+from ai.phantom.make import Phantom, make_phantom
 from ai.settings import ModelSettings
 from dicom_io.select import Selector
 from dicom_io.volume import Volume

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ai.errors import MeasureError, UnsuitableInputError
-from ai.phantom import make_phantom
+from ai.phantom.make import make_phantom
 from ai.phantom.anatomy import GRID_SHAPE, SPACING_MM
 from ai.phantom.examples import random_batch, store_example
 from ai.phantom.figures import area_under_curve
