@@ -21,7 +21,6 @@ from rich.table import Table
 from ai.explainers.cam import LayerCAM
 from ai.model import ModelSettings
 from ai.models.phantom import load
-from ai.phantom.make import make_phantom
 from ai.phantom.figures import (
     Reading,
     area_under_curve,
@@ -29,6 +28,7 @@ from ai.phantom.figures import (
     read_phantom,
     threshold_area,
 )
+from ai.phantom.make import make_phantom
 
 RESULTS = Path(__file__).parent / "results" / "phantom.json"
 EXPLAINERS = {"layer_cam": LayerCAM()}

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from ai.errors import MeasureError, UnsuitableInputError
-from ai.phantom.make import make_phantom
 from ai.phantom.anatomy import GRID_SHAPE, SPACING_MM
 from ai.phantom.examples import random_batch, store_example
 from ai.phantom.figures import area_under_curve
 from ai.phantom.head import prepare_head
 from ai.phantom.inserts import Kind, NoRoomError, find_site, plant
+from ai.phantom.make import make_phantom
 from ai.phantom.network import STRIDE, PhantomNetwork
 from ai.phantom.template import load_template
 from ai.phantom.train import FIRST_TRAINING_SEED, Plan, train
