@@ -151,6 +151,5 @@ def _unknown_layer(name: str, modules: dict[str, nn.Module]) -> str:
     return f"the network has no layer {name!r}; nearest: {', '.join(nearest) or 'none'}"
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().flatten()
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data

@@ -13,7 +13,7 @@ from ai.capture import gradients_off, gradients_on
 from ai.errors import ExplanationCancelledError, UnsuitableLayerError
 from ai.explainers.admission import DEFAULTS, admit, evaluate, require_forwards
 from ai.explainers.baselines import baseline_of
-from ai.explainers.metering import Meter, entries_per_pass
+from ai.explainers.metering import Meter, fit_into
 from ai.model import Attribution, Settings, Target
 from dicom_io.analysis import Cost
 
@@ -40,10 +40,11 @@ class IntegratedGradients:
     #: What the activations of one batch may take.
     memory_bytes: int = 2**31
 
-    def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:  # noqa: ARG002
+    @gradients_off()
+    def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:
         """Return what ``explain`` takes at most; an easy image takes ``first_steps`` + 1."""
-        passes = float(self.most_steps + 1)
-        return Cost(forwards=passes, backwards=passes, peak_bytes=self.memory_bytes)
+        fit = fit_into(self.memory_bytes, *admit(network, x))
+        return self._cost(self.most_steps + 1, fit.peak_bytes(self.most_steps * x.shape[0]))
 
     @gradients_off()
     def explain(
@@ -64,14 +65,13 @@ class IntegratedGradients:
         require_forwards(settings, self.first_steps + 1, self.name)
         frozen, plain = admit(network, x)
         start, baseline = baseline_of(self.baseline, frozen, plain, settings)
+        fit = fit_into(self.memory_bytes, frozen, plain)
         path = _Path(
             network=frozen,
             start=start,
             way=plain - start,
             target=target,
-            points_at_once=max(
-                1, entries_per_pass(frozen, plain, self.memory_bytes) // plain.shape[0]
-            ),
+            points_at_once=max(1, fit.entries // plain.shape[0]),
             meter=Meter(settings.budget, self.first_steps + 1),
         )
         values, steps, warning = self._refined(path)
@@ -85,13 +85,12 @@ class IntegratedGradients:
             layer=None,
             baseline=f"{baseline}, {steps} steps",
             seed=None,
-            cost=Cost(
-                forwards=float(path.meter.spent),
-                backwards=float(path.meter.spent),
-                peak_bytes=self.memory_bytes,
-            ),
+            cost=self._cost(path.meter.spent, fit.peak_bytes(steps * plain.shape[0])),
             warnings=warning,
         )
+
+    def _cost(self, passes: int, peak_bytes: int) -> Cost:
+        return Cost(forwards=float(passes), backwards=float(passes), peak_bytes=peak_bytes)
 
     def _refined(self, path: "_Path") -> tuple[Tensor, int, tuple[str, ...]]:
         steps = self.first_steps

@@ -143,7 +143,11 @@ def coarsest_layer(layout: Layout, *, depth: float = 0.5) -> tuple[str, ...]:
     strides = _usable(layout, _LEAST_CELLS_COARSEST)
     if not strides:
         return middle_layer(layout, depth=depth)
-    maps = [each for each in layout.way_down if each.stride == max(strides)]
+    stride = max(strides)
+    if stride < max(each.stride for each in layout.maps):
+        return (_last(_preferred(layout, stride)),)
+    # At the very end the last map is what the classifier reads, whatever module made it.
+    maps = [each for each in layout.way_down if each.stride == stride]
     return (_last([each for each in maps if each.rectified] or maps),)
 
 

@@ -1,5 +1,7 @@
 """Spending a budget: how many passes are left, who is told, and how many fit into memory."""
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from ai.explainers.layers import reduced_layout_of
@@ -45,20 +47,34 @@ class Meter:
             self._budget.report(self.spent, max(self._expected, self.spent))
 
 
-def entries_per_pass(network: nn.Module, x: Tensor, memory_bytes: int) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How many copies of one input go through a network at once."""
+
+    #: At least one.
+    entries: int
+    #: About what the activations of one take.
+    entry_bytes: int
+
+    def peak_bytes(self, wanted: int) -> int:
+        """Return what the activations take if ``wanted`` copies are due."""
+        return min(self.entries, wanted) * self.entry_bytes
+
+
+def fit_into(memory_bytes: int, network: nn.Module, x: Tensor) -> Fit:
     """Return how many copies of one entry of ``x`` may go through the network at once.
 
     Parameters
     ----------
+    memory_bytes
+        What the activations may take; one entry is always allowed.
     network
         Probed on a reduced input for the size of its maps, a few percent of a forward pass that no
         budget counts; a guess serves where it shows none.
     x
         float [B, C, *S].
-    memory_bytes
-        What the activations may take; at least one entry is always allowed.
     """
     maps = reduced_layout_of(network, x).maps
     listed = _WORK_SPACE * sum(each.full_bytes for each in maps)
-    guessed = x[:1].numel() * x.element_size() * _GUESSED_GROWTH
-    return max(1, memory_bytes // max(1, listed or guessed))
+    needed = listed or x[:1].numel() * x.element_size() * _GUESSED_GROWTH
+    return Fit(entries=max(1, memory_bytes // max(1, needed)), entry_bytes=needed)

@@ -17,7 +17,7 @@ from ai.capture import gradients_off
 from ai.errors import ExplanationCancelledError
 from ai.explainers.admission import DEFAULTS, admit, evaluate, require_forwards
 from ai.explainers.baselines import baseline_of
-from ai.explainers.metering import Meter, entries_per_pass
+from ai.explainers.metering import Meter, fit_into
 from ai.model import Attribution, Settings, Target
 from dicom_io.analysis import Cost
 
@@ -43,9 +43,11 @@ class Occlusion:
     #: What the activations of one batch may take.
     memory_bytes: int = 2**31
 
-    def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:  # noqa: ARG002
+    @gradients_off()
+    def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:
         """Return what ``explain`` takes at most."""
-        return Cost(forwards=float(self._passes(x)), peak_bytes=self.memory_bytes)
+        fit = fit_into(self.memory_bytes, *admit(network, x))
+        return Cost(forwards=float(self._passes(x)), peak_bytes=fit.peak_bytes(self._widest(x)))
 
     @gradients_off()
     def explain(
@@ -66,10 +68,11 @@ class Occlusion:
         require_forwards(settings, (self._coarse(x) + 1) * x.shape[0], self.name)
         frozen, plain = admit(network, x)
         fill, baseline = baseline_of(self.baseline, frozen, plain, settings)
+        fit = fit_into(self.memory_bytes, frozen, plain)
         screen = _Screen(
             network=frozen,
             target=target,
-            batch=entries_per_pass(frozen, plain, self.memory_bytes),
+            batch=fit.entries,
             meter=Meter(settings.budget, self._passes(x)),
         )
         answers = [
@@ -86,7 +89,9 @@ class Occlusion:
             layer=None,
             baseline=baseline,
             seed=None,
-            cost=Cost(forwards=float(screen.meter.spent), peak_bytes=self.memory_bytes),
+            cost=Cost(
+                forwards=float(screen.meter.spent), peak_bytes=fit.peak_bytes(self._widest(x))
+            ),
             warnings=warnings,
         )
 
@@ -112,6 +117,10 @@ class Occlusion:
 
     def _coarse(self, x: Tensor) -> int:
         return len(_grid(x.shape[2:], self._cells(x)))
+
+    def _widest(self, x: Tensor) -> int:
+        """Return how many cells the largest level has."""
+        return int(max(self._coarse(x), max(self._refine(x)) * 2 ** (x.ndim - 2)))
 
     def _passes(self, x: Tensor) -> int:
         finer = sum(self._refine(x)) * 2 ** (x.ndim - 2)

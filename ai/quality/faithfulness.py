@@ -12,7 +12,7 @@ from ai.capture import gradients_off
 from ai.errors import MeasureError
 from ai.explainers.admission import admit, evaluate
 from ai.explainers.baselines import blurred
-from ai.explainers.metering import entries_per_pass
+from ai.explainers.metering import fit_into
 from ai.model import Target
 
 #: Share of the image that the mask takes.
@@ -98,7 +98,7 @@ def measure_drops(
     mask = top_mask(values.sum(dim=1)[0], share)
     masks = [mask, *_displaced(mask, (plain - fill).abs().sum(dim=1)[0])]
     inputs = [plain, *(torch.where(each, fill, plain) for each in masks)]
-    at_once = entries_per_pass(frozen, plain, _MEMORY_BYTES)
+    at_once = fit_into(_MEMORY_BYTES, frozen, plain).entries
     answers: list[float] = []
     for first in range(0, len(inputs), at_once):
         batch = torch.cat(inputs[first : first + at_once])

@@ -8,8 +8,8 @@ from ai.explainers.cam import LayerCAM
 from ai.models.monai_bundle import load
 from ai.quality.faithfulness import measure_drops
 from ai.targets import SegmentMass
+from tests.build import t1_head_volume
 from tests.build_bundles import settings_for
-from tests.integration.test_meshnet import head_volume
 from tests.peers import require_shared
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ MIDDLE = (..., slice(80, 176), slice(80, 176), slice(80, 176))
 
 def test_white_matter_is_explained_by_where_it_is_and_faithfully():
     model = load(settings_for(require_shared("data/brain_meshnet3")))
-    x = model.prepare(head_volume("axial")).tensor[MIDDLE].contiguous()
+    x = model.prepare(t1_head_volume("axial")).tensor[MIDDLE].contiguous()
     with torch.no_grad():
         mask = model.network(x).argmax(dim=1)[0] == WHITE
     before = fingerprint(model.network)

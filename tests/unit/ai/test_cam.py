@@ -3,6 +3,7 @@
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from monai.data import MetaTensor
 from monai.networks import nets
 from monai.visualize import GradCAM as MonaiGradCAM
 from torch import nn
@@ -244,6 +245,15 @@ def test_a_network_without_strides_is_explained_in_its_middle_or_where_asked():
     assert middle.layer == "5"
     assert late.layer == "7"
     assert late.cost.peak_bytes < middle.cost.peak_bytes
+
+
+def test_an_image_that_carries_metadata_is_an_image():
+    network, x = classifier(), image(1, 1, 48, 48)
+
+    values = LayerCAM().explain(network, MetaTensor(x), ClassLogit(0)).values
+
+    assert type(values) is torch.Tensor
+    assert torch.equal(values, LayerCAM().explain(network, x, ClassLogit(0)).values)
 
 
 def test_the_memory_format_of_the_network_is_kept():
