@@ -62,7 +62,9 @@ def serve(channel: Channel) -> None:
     threading.Thread(target=_listen, args=(channel, orders), daemon=True).start()
     # The heavy libraries are read while the first order is still on its way.
     importlib.import_module("node.pipeline")
-    models = ResidentModels()
+    from node.plugins import load_model
+
+    models = ResidentModels(load_model)
     while True:
         channel.send(_answer(orders.get(), models, channel))
 
@@ -70,20 +72,21 @@ def serve(channel: Channel) -> None:
 class ResidentModels:
     """Loaded models by everything that makes them what they are."""
 
-    def __init__(self, capacity: int = RESIDENT_MODELS) -> None:
+    def __init__(
+        self, load: "Callable[[ModelSettings], Model]", *, capacity: int = RESIDENT_MODELS
+    ) -> None:
+        self._load = load
         self._capacity = capacity
         self._models: dict[str, Model] = {}
 
     def get(self, settings: "ModelSettings") -> "Model":
         """Return the model, loaded now or earlier."""
-        from node.plugins import load_model
-
         key = repr(settings)
         model = self._models.pop(key, None)
         if model is None:
             if len(self._models) >= self._capacity:
                 self._models.pop(next(iter(self._models)))
-            model = load_model(settings)
+            model = self._load(settings)
         self._models[key] = model
         return model
 
