@@ -9,7 +9,10 @@ on brightness, beside the explainer maps that know nothing of the model.
 import argparse
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from rich.table import Table
 
 from ai.explainers.cam import LayerCAM
 from ai.model import ModelSettings
-from ai.models.phantom import load
+from ai.models.phantom import WEIGHTS_SHA256, PhantomModel, load
 from ai.phantom.figures import (
     Reading,
     area_under_curve,
@@ -32,6 +35,16 @@ from ai.phantom.make import make_phantom
 
 RESULTS = Path(__file__).parent / "results" / "phantom.json"
 EXPLAINERS = {"layer_cam": LayerCAM()}
+
+
+@cache
+def model() -> PhantomModel:
+    torch.set_num_threads(1)
+    return load(ModelSettings(name="phantom", kind="phantom"))
+
+
+def read(seed: int) -> Reading:
+    return read_phantom(make_phantom(seed), model(), EXPLAINERS, np.random.default_rng(seed))
 
 
 def measured(readings: list[Reading]) -> dict:
@@ -70,19 +83,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200, help="how many phantoms (%(default)s)")
     parser.add_argument("--first", type=int, default=500_000, help="first seed (%(default)s)")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file to write (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes (%(default)s)")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    model = load(ModelSettings(name="phantom", kind="phantom"))
-    rng = np.random.default_rng(0)
     started = time.perf_counter()
-    readings = [
-        read_phantom(make_phantom(seed), model, EXPLAINERS, rng)
-        for seed in track(range(asked.first, asked.first + asked.seeds), description="phantoms")
-    ]
+    seeds = range(asked.first, asked.first + asked.seeds)
+    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
+        readings = list(track(pool.map(read, seeds), "phantoms", total=asked.seeds))
     seconds = (time.perf_counter() - started) / asked.seeds
     figures = measured(readings) | {
         "first_seed": asked.first,
-        "weights_sha256": model.card.weights_sha256,
+        "weights_sha256": WEIGHTS_SHA256,
         "seconds_per_phantom": round(seconds, 2),
     }
     show(figures, Console())
