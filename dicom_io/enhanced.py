@@ -17,11 +17,10 @@ from dicom_io.geometry import Plane, plane_of, stacked
 from dicom_io.inherited import display_window, inherited_header
 from dicom_io.load import load_instance
 from dicom_io.localizers import refuse_localizers
+from dicom_io.modality import RESCALED_MODALITIES, ModalityTransform, modality_transform
 from dicom_io.pixels import (
-    ModalityTransform,
     frame_count,
     is_color,
-    modality_transform,
     pixel_keyword,
     stored_frames,
 )
@@ -114,10 +113,11 @@ def _groups_of_frame(dataset: Dataset, shared: Dataset, item: Dataset, uid: str)
         uid=uid,
     )
     transform = _optional_group(shared, item, "PixelValueTransformationSequence", uid)
-    if transform is None and text(dataset, "Modality") == "CT":
+    modality = text(dataset, "Modality")
+    if transform is None and modality in RESCALED_MODALITIES:
         raise MissingAttributeError(
             f"instance {uid} lacks PixelValueTransformationSequence: "
-            "without rescale its values are not HU"
+            f"without rescale its {modality} values have no unit"
         )
     return _FrameGroups(
         plane=plane,

@@ -1,14 +1,12 @@
-"""Pixel data to numbers: decoding, the modality transform, and what makes pixels unusable."""
+"""Pixel data to stored values: decoding, and what makes pixels unusable."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import get_expected_length, iter_pixels
 from pydicom.uid import (
     UID,
@@ -20,6 +18,7 @@ from pydicom.uid import (
 
 from dicom_io.errors import (
     CorruptPixelsError,
+    DicomInputError,
     InvalidValueError,
     MissingAttributeError,
     MissingPixelsError,
@@ -28,7 +27,8 @@ from dicom_io.errors import (
     UnsupportedSyntaxError,
 )
 from dicom_io.header import PARSE_ERRORS
-from dicom_io.values import items, numbers, required_integer, text
+from dicom_io.lookup import palette_colors
+from dicom_io.values import numbers, required_integer, text
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 #: Photometric interpretations of one number per pixel (PS3.3 C.7.6.3.1.2).
@@ -43,26 +43,6 @@ _WITH_END_OF_IMAGE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModalityTransform:
-    """Stored values to the modality's units (PS3.3 C.11.1): a table, or slope and intercept."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
-    #: First stored value of the table, and its outputs; None for a linear transform.
-    table: tuple[int, NDArray[np.float32]] | None = None
-
-    def apply(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return the stored values in the modality's units."""
-        if self.table is not None:
-            first, outputs = self.table
-            # Values beyond the table take its first or last entry (PS3.3 C.11.1.1.1).
-            return outputs[np.clip(stored.astype(np.int64) - first, 0, len(outputs) - 1)]
-        if (self.slope, self.intercept) == (1.0, 0.0):
-            return stored.astype(np.float32)
-        return (stored.astype(np.float64) * self.slope + self.intercept).astype(np.float32)
-
-
 def pixel_keyword(dataset: Dataset, uid: str) -> str:
     """Return the keyword of the element that holds the pixels.
 
@@ -75,51 +55,6 @@ def pixel_keyword(dataset: Dataset, uid: str) -> str:
         if dataset.get(keyword):
             return keyword
     raise MissingPixelsError(f"instance {uid} has no pixel data; send it with its image")
-
-
-def modality_transform(dataset: Dataset, uid: str) -> ModalityTransform:
-    """Return the modality transform that a data set, or one functional group, describes.
-
-    Raises
-    ------
-    InvalidValueError
-        If the slope is zero, or the table is not as long as it says.
-    """
-    tables = items(dataset, "ModalityLUTSequence", uid)
-    if tables:
-        return ModalityTransform(table=_lookup_table(tables[0], uid))
-    slopes = numbers(dataset, "RescaleSlope", uid)
-    intercepts = numbers(dataset, "RescaleIntercept", uid)
-    if slopes and slopes[0] == 0.0:
-        raise InvalidValueError(f"instance {uid}: RescaleSlope is 0, every pixel would be equal")
-    return ModalityTransform(
-        slope=slopes[0] if slopes else 1.0, intercept=intercepts[0] if intercepts else 0.0
-    )
-
-
-def _lookup_table(item: Dataset, uid: str) -> tuple[int, NDArray[np.float32]]:
-    descriptor = numbers(item, "LUTDescriptor", uid)
-    if len(descriptor) != 3:
-        raise InvalidValueError(
-            f"instance {uid}: LUTDescriptor has {len(descriptor)} values, expected 3"
-        )
-    length = int(descriptor[0]) or 65536
-    entries = _table_entries(item, length, uid)
-    if len(entries) != length:
-        raise InvalidValueError(
-            f"instance {uid}: ModalityLUTSequence has {len(entries)} entries, expected {length}"
-        )
-    return int(descriptor[1]), entries
-
-
-def _table_entries(item: Dataset, length: int, uid: str) -> NDArray[np.float32]:
-    try:
-        outputs = item.get("LUTData", b"")
-        if isinstance(outputs, bytes):
-            outputs = np.frombuffer(outputs, np.uint8 if len(outputs) == length else np.uint16)
-        return np.atleast_1d(np.asarray(outputs, dtype=np.float32))
-    except PARSE_ERRORS as error:
-        raise InvalidValueError(f"instance {uid}: LUTData cannot be parsed") from error
 
 
 def frame_count(dataset: Dataset, uid: str) -> int:
@@ -201,9 +136,9 @@ def stored_frames(dataset: Dataset, uid: str) -> Iterator[NDArray[np.generic]]:
     try:
         plugin = _decoder(dataset)
         for frame in iter_pixels(dataset, allow_excess_frames=False, decoding_plugin=plugin):
-            yield _checked(_colored(frame, dataset), uid)
+            yield _checked(_colored(frame, dataset, uid), uid)
     except (*PARSE_ERRORS, RuntimeError) as error:
-        if isinstance(error, CorruptPixelsError):
+        if isinstance(error, DicomInputError):
             raise
         raise CorruptPixelsError(
             f"instance {uid}: pixel data in {_syntax(dataset).name} cannot be decoded: "
@@ -293,11 +228,10 @@ def _syntax(dataset: Dataset) -> UID:
     return UID(str(dataset.file_meta.TransferSyntaxUID))
 
 
-def _colored(frame: NDArray[np.generic], dataset: Dataset) -> NDArray[np.generic]:
+def _colored(frame: NDArray[np.generic], dataset: Dataset, uid: str) -> NDArray[np.generic]:
     if dataset.PhotometricInterpretation != "PALETTE COLOR":
         return frame
-    colored: NDArray[np.generic] = apply_color_lut(frame, dataset)
-    return colored[..., :3]
+    return palette_colors(frame, dataset, uid=uid)
 
 
 def _checked(frame: NDArray[np.generic], uid: str) -> NDArray[np.generic]:

@@ -8,11 +8,10 @@ from dicom_io.assemble import Place, assembled_volume
 from dicom_io.errors import UnsupportedImageError
 from dicom_io.inherited import display_window, inherited_header
 from dicom_io.load import load_instance
+from dicom_io.modality import ModalityTransform, modality_transform
 from dicom_io.pixels import (
-    ModalityTransform,
     frame_count,
     is_color,
-    modality_transform,
     pixel_keyword,
     stored_frames,
     stored_range,

@@ -17,10 +17,10 @@ from dicom_io.geometry import Plane, plane_of, stacked
 from dicom_io.inherited import display_window, inherited_header
 from dicom_io.load import load_instance
 from dicom_io.localizers import refuse_localizers
+from dicom_io.modality import RESCALED_MODALITIES, modality_transform
 from dicom_io.pixels import (
     frame_count,
     is_color,
-    modality_transform,
     pixel_keyword,
     stored_frames,
 )
@@ -28,9 +28,6 @@ from dicom_io.sop_classes import sop_class_name
 from dicom_io.study import Instance, Series
 from dicom_io.values import items, text
 from dicom_io.volume import SourceFrame, Volume
-
-#: Modalities whose pixels mean nothing without rescale (PS3.3 C.8.2.1, C.8.9.4).
-_RESCALED = frozenset(("CT", "PT"))
 
 
 def read_slices(series: Series) -> tuple[Volume, tuple[Dataset, ...]]:
@@ -98,7 +95,7 @@ def _slice(instance: Instance) -> _Slice:
 
 def _require_units(dataset: Dataset, uid: str) -> None:
     modality = text(dataset, "Modality")
-    if modality not in _RESCALED or items(dataset, "ModalityLUTSequence", uid):
+    if modality not in RESCALED_MODALITIES or items(dataset, "ModalityLUTSequence", uid):
         return
     for keyword in ("RescaleSlope", "RescaleIntercept"):
         if not text(dataset, keyword):

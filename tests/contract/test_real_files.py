@@ -128,6 +128,14 @@ def test_compressed_and_uncompressed_twins_read_the_same() -> None:
         ("data_store/US1_UNCR.dcm", "data_store/US1_J2KR.dcm"),
         ("data_store/SC_rgb.dcm", "pydicom/SC_rgb_rle.dcm"),
         ("data_store/OBXXXX1A.dcm", "data_store/OBXXXX1A_rle.dcm"),
+        ("data_store/OBXXXX1A.dcm", "data_store/OBXXXX1A_expb.dcm"),
+        ("data_store/gdcm-US-ALOKA-16.dcm", "data_store/gdcm-US-ALOKA-16_big.dcm"),
+        ("data_store/SC_rgb.dcm", "data_store/SC_rgb_expb.dcm"),
+        ("data_store/SC_rgb.dcm", "pydicom/SC_rgb_jpeg_gdcm.dcm"),
+        ("data_store/SC_rgb_16bit.dcm", "pydicom/SC_rgb_rle_16bit.dcm"),
+        ("data_store/SC_rgb_dcmtk_ebcyn2_dcmd.dcm", "pydicom/SC_rgb_dcmtk_+eb+cy+n2.dcm"),
+        ("data_store/SC_rgb_dcmtk_ebcyn2_dcmd.dcm", "data_store/SC_ybr_full_uncompressed.dcm"),
+        ("data_store/SC_rgb_dcmtk_ebcyn2_dcmd.dcm", "pydicom/SC_ybr_full_422_uncompressed.dcm"),
         ("data_store/color-pl.dcm", "data_store/color-px.dcm"),
     ]
     for one, other in twins:

@@ -64,6 +64,36 @@ def test_palette_becomes_colors(tmp_path):
     assert tuple(volume.voxels[:, 0, 0, 2]) == (0, 8, 4)
 
 
+def test_palette_of_a_big_endian_file_has_the_same_colors(tmp_path):
+    dataset = cr_dataset((np.arange(48) % 4).astype(np.uint8).reshape(6, 8))
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    for color in ("Red", "Green", "Blue"):
+        setattr(dataset, f"{color}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        setattr(
+            dataset,
+            f"{color}PaletteColorLookupTableData",
+            np.array([1, 300, 5, 60000], dtype=">u2").tobytes(),
+        )
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+
+    volume = read(tmp_path, dataset)
+
+    assert list(volume.voxels[0, 0, 0, :4]) == [1, 300, 5, 60000]
+
+
+def test_modality_table_of_signed_pixels_may_begin_below_zero(tmp_path):
+    table = Dataset()
+    table.add_new("LUTDescriptor", "SS", [4, -2, 16])
+    table.add_new("LUTData", "OW", np.array([7, 8, 9, 10], dtype="<u2").tobytes())
+    dataset = cr_dataset(np.arange(-24, 24, dtype=np.int16).reshape(6, 8))
+    dataset.ModalityLUTSequence = Sequence([table])
+
+    pixels = read(tmp_path, dataset).voxels[0, 0].ravel()
+
+    assert list(pixels[21:28]) == [7, 7, 8, 9, 10, 10, 10]
+
+
 def test_modality_table_is_applied_and_holds_beyond_its_ends(tmp_path):
     table = Dataset()
     table.add_new("LUTDescriptor", "US", [4, 10, 16])

@@ -431,7 +431,7 @@ def test_enhanced_ct_without_rescale_is_refused(tmp_path):
     for item in dataset.PerFrameFunctionalGroupsSequence:
         del item.PixelValueTransformationSequence
 
-    refusal(tmp_path, [dataset], MissingAttributeError, "not HU")
+    refusal(tmp_path, [dataset], MissingAttributeError, "CT values have no unit")
 
 
 def test_two_stacks_in_one_enhanced_image_are_refused(tmp_path):
