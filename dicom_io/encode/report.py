@@ -21,7 +21,6 @@ from dicom_io.codes import (
     DETECTION_RESULT,
     DEVICE,
     ENGLISH,
-    IMAGE_IN_LIBRARY,
     IMAGE_LIBRARY,
     IMAGE_LIBRARY_GROUP,
     IMAGING_MEASUREMENT_REPORT,
@@ -32,6 +31,7 @@ from dicom_io.codes import (
     PROCEDURE_REPORTED,
     QUALITATIVE_EVALUATIONS,
     RESPONSIBLE_CONTACT,
+    SOURCE_OF_MEASUREMENT,
     SUCCEEDED_WITH_FINDINGS,
     SUCCEEDED_WITHOUT_FINDINGS,
     USE_RESTRICTION,
@@ -174,7 +174,7 @@ def _image_library(writer: Writer) -> ContainerContentItem:
     for frame in key_frames(writer.analysis, writer.source):
         group.ContentSequence.append(
             ImageContentItem(
-                name=_concept(IMAGE_IN_LIBRARY),
+                name=_concept(SOURCE_OF_MEASUREMENT),
                 referenced_sop_class_uid=frame.sop_class_uid,
                 referenced_sop_instance_uid=frame.sop_instance_uid,
                 referenced_frame_numbers=frame.frame_number,
