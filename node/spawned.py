@@ -4,6 +4,7 @@ Each import is local: a receiver never loads what only workers need.
 """
 
 import json
+import logging
 import signal
 import threading
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.log import LogStyle, configure_logging
 from node.process import die_with_parent, forbid_core_dumps
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from node.receive import ReceiveSettings
@@ -52,6 +55,8 @@ def receive(settings: "ReceiveSettings", birth: Birth, told: Connection) -> None
         serve(settings, stop, listening=listening)
     except (PortInUseError, ConfigError, LedgerError) as error:
         message = getattr(error, "strerror", None) or str(error)
+        extra = {"event": "receiver_not_started", "reason": message}
+        logger.warning("the receiver cannot start", extra=extra)
         _tell(told, Listening(port=0, error=type(error).__name__, message=message))
 
 

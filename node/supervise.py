@@ -55,8 +55,7 @@ class Supervised:
         now = time.monotonic()
         if self._process is None:
             if now >= self._restart_at:
-                self._process = self._start()
-                self._started_at = now
+                self._restart(now)
         elif not self._process.is_alive():
             self._bury(now)
 
@@ -79,6 +78,16 @@ class Supervised:
             self._process.join()
         self._process.close()
         self._process = None
+
+    def _restart(self, now: float) -> None:
+        try:
+            self._process = self._start()
+        except OSError as error:  # no memory or no process left on the machine, just now
+            self._restart_at = now + LONGEST_PAUSE_SECONDS
+            extra = {"event": "process_not_started", "child": self.name, "reason": str(error)}
+            logger.warning("process could not be started, will be tried again", extra=extra)
+        else:
+            self._started_at = now
 
     def _bury(self, now: float) -> None:
         process, self._process = self._process, None

@@ -66,3 +66,18 @@ def test_pauses_between_restarts_grow(caplog):
 
     assert [record.restart_in_s for record in caplog.records] == [0.5, 1.0, 2.0]
     child.join(time.monotonic())
+
+
+def test_child_that_cannot_be_started_is_tried_again_later(caplog):
+    def start():
+        raise OSError(11, "no process left")
+
+    first = started(60.0)
+    child = Supervised("worker 0", start, running=first)
+    first.kill()
+
+    with caplog.at_level(logging.WARNING):
+        until(lambda: child.look() or len(caplog.records) >= 2, seconds=10.0)
+
+    assert caplog.records[-1].event == "process_not_started"
+    child.join(time.monotonic())
