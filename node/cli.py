@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from node.commands.models_cli import models_app
-from node.commands.options import ConfigOption, JsonOption
+from node.commands.options import ConfigOption, JsonOption, TitleOption
 from node.log import LogStyle, configure_logging, safe_text
 
 app = typer.Typer(
@@ -265,6 +265,7 @@ def status(
 def echo(
     peer: Annotated[str, typer.Argument(help="Name of a peer, or AETITLE@host:port.")],
     config: ConfigOption = None,
+    title: TitleOption = None,
 ) -> None:
     """Ask a peer whether it answers (C-ECHO).
 
@@ -272,10 +273,11 @@ def echo(
     """
     from node import peer as wire
     from node.commands.output import FindingError
-    from node.commands.setting import configuration, named_peer
+    from node.commands.setting import calling_title, configuration, named_peer
 
     settings = configuration(config)
-    answer = wire.echo(named_peer(peer, settings.peers), calling_ae=settings.node.ae_title)
+    caller = calling_title(title, settings)
+    answer = wire.echo(named_peer(peer, settings.peers), calling_ae=caller)
     if not answer.ok:
         raise FindingError(answer.message)
     typer.echo(f"{answer.message} ({answer.seconds * 1000:.0f} ms)")
@@ -287,18 +289,20 @@ def send(
     peer: Annotated[str, typer.Argument(help="Name of a peer, or AETITLE@host:port.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    title: TitleOption = None,
 ) -> None:
     """Send every DICOM file of a folder to a peer (C-STORE).
 
     Examples: [bold]pellucid send results pacs[/bold],
-    [bold]pellucid send ct/ PELLUCID@localhost:11112[/bold]
+    [bold]pellucid send ct/ PELLUCID@localhost:11112 --as MODALITY[/bold]
     """
     from node.commands.output import FindingError, print_json, print_table
     from node.commands.send import accepted, answer_rows, send_folder
-    from node.commands.setting import configuration, named_peer
+    from node.commands.setting import calling_title, configuration, named_peer
 
     settings = configuration(config)
-    sent = send_folder(folder, named_peer(peer, settings.peers), settings.node.ae_title)
+    caller = calling_title(title, settings)
+    sent = send_folder(folder, named_peer(peer, settings.peers), caller)
     rows = answer_rows(sent)
     if as_json:
         print_json(rows)

@@ -29,8 +29,14 @@ class Known:
     loaders: frozenset[str] = field(default=frozenset())
 
 
-def _ae_title(text: str) -> str:
-    """Check PS3.5 6.2, VR AE: at most 16 characters, no backslash or control, not only spaces."""
+def ae_title(text: str) -> str:
+    """Return an AE title without outer spaces (PS3.5 6.2, VR AE).
+
+    Raises
+    ------
+    ValueError
+        It is longer than 16 characters, only spaces, or has a backslash or a control character.
+    """
     if not text.strip():
         raise ValueError("is empty")
     if len(text) > 16:
@@ -89,7 +95,7 @@ Text = Annotated[str, Strict()]
 Truth = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
 Number = Annotated[float, Strict()]
-AeTitle = Annotated[Text, AfterValidator(_ae_title)]
+AeTitle = Annotated[Text, AfterValidator(ae_title)]
 Host = Annotated[Text, AfterValidator(_host)]
 Name = Annotated[Text, AfterValidator(_name)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]

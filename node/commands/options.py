@@ -17,3 +17,9 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+TitleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="AETITLE", help="Call under this AE title instead of the node's own."
+    ),
+]

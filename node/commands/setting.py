@@ -9,6 +9,7 @@ from ai.settings import ModelSettings
 from node.commands.output import MisuseError
 from node.config import Config, Peer, embedded_config
 from node.config_folder import default_data_folder, load_config
+from node.config_types import ae_title
 from node.problems import nearest
 
 _ADDRESS = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@:\s]+):(?P<port>\d{1,5})")
@@ -62,6 +63,22 @@ def named_peer(name: str, peers: Mapping[str, Peer]) -> Peer:
         return Peer(name=name, ae_title=match["title"], host=match["host"], port=int(match["port"]))
     hint = nearest(name, peers) or "; none is configured"
     raise MisuseError(f"there is no peer {name!r}{hint} (or write AETITLE@host:port)")
+
+
+def calling_title(asked: str | None, config: Config) -> str:
+    """Return the AE title to call under: the one asked for, or the node's own.
+
+    Raises
+    ------
+    MisuseError
+        It is no AE title (PS3.5 6.2).
+    """
+    if asked is None:
+        return config.node.ae_title
+    try:
+        return ae_title(asked)
+    except ValueError as error:
+        raise MisuseError(f"--as: {error}; expected 1 to 16 characters of ASCII") from error
 
 
 def existing_folder(path: Path) -> Path:

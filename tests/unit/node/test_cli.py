@@ -112,6 +112,7 @@ def test_the_version_is_told(pellucid):
         ),
         ("echo pacs", "there is no peer 'pacs'; none is configured"),
         ("send nowhere A@localhost:104", "there is no folder 'nowhere'"),
+        ("echo A@localhost:104 --as SEVENTEEN_LETTERS", "--as: 'SEVENTEEN_LETTERS' has 17"),
         ("models show brain", "there is no model 'brain'"),
         ("models add nowhere", "there is no folder 'nowhere'"),
         ("check --config nowhere", "nowhere: there is no such folder"),
