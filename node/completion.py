@@ -1,5 +1,6 @@
 """When a study is whole: it has been silent for as long as each of its routes asks."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -8,6 +9,8 @@ from node.ledger import instances, studies
 from node.ledger.engine import Engine
 from node.ledger.studies import Silent
 from node.task import PlannedTask, Reception
+
+logger = logging.getLogger(__name__)
 
 #: What the routes want done with a study, given who sent it to which of our names.
 Planner = Callable[[Study, Sequence[Reception]], Sequence[PlannedTask]]
@@ -31,7 +34,14 @@ def tick(
     """
     added: list[int] = []
     for silent in studies.due(engine, now - timedelta(seconds=quiet_seconds)):
-        added.extend(_complete(engine, planned, silent, now))
+        try:
+            added.extend(_complete(engine, planned, silent, now))
+        except Exception:
+            # One study that cannot be planned must not keep the others waiting.
+            logger.exception(
+                "study cannot be completed, will be tried again: correct the route that fails",
+                extra={"event": "completion_failed", "study": silent.study_instance_uid},
+            )
     return tuple(added)
 
 

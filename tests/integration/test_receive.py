@@ -182,6 +182,37 @@ def test_a_peer_that_may_only_echo_cannot_store(tmp_path):
         assert [c.abstract_syntax for c in association.accepted_contexts] == [VERIFICATION]
 
 
+def test_a_peer_without_an_address_is_told_and_harms_nobody(tmp_path, caplog):
+    nowhere = AllowedPeer(ae_title="CT2", host="no-such-host.invalid")
+
+    settings = receive_settings(tmp_path, accept_unknown=False, peers=(nowhere, LOCAL))
+    with receiver(settings) as port, sender(port) as association:
+        assert association.is_established
+
+    assert "host of a peer is unknown" in caplog.text
+
+
+def test_a_receiver_that_stops_takes_no_more_and_lets_the_sender_finish(tmp_path):
+    stop, ports = threading.Event(), []
+    thread = threading.Thread(
+        target=serve,
+        args=(receive_settings(tmp_path), stop),
+        kwargs={"listening": ports.append},
+        daemon=True,
+    )
+    thread.start()
+    until(lambda: ports, seconds=30)
+
+    with sender(ports[0]) as association:
+        assert store(association, image()) == 0x0000
+        stop.set()
+        until(lambda: not is_admitted(ports[0]), seconds=20)
+        assert store(association, image("1.2.3.4.2")) == 0x0000
+    thread.join(20)
+
+    assert not thread.is_alive()
+
+
 def test_under_the_floor_the_sender_is_asked_to_come_back(tmp_path):
     settings = receive_settings(tmp_path, floor_bytes=1 << 62)
     with receiver(settings) as port, sender(port) as association:

@@ -15,6 +15,7 @@ LONGEST_FILE = 400
 CATCH_ALL = frozenset(
     {
         "node/cli.py:main",
+        "node/completion.py:tick",
         "node/deliver.py:run",
         "node/inference.py:_answer",
         "node/receive.py:on_c_store",

@@ -77,3 +77,19 @@ def test_a_quarantined_study_is_never_planned(engine):
     receive(engine, make_instance("1.2.3.4.2", patient_id="P2"))
 
     assert completion.tick(engine, wants(head()), after(3600)) == ()
+
+
+def test_a_study_that_cannot_be_planned_does_not_keep_the_others_waiting(engine, caplog):
+    receive(engine, make_instance())
+    receive(engine, make_instance("1.2.9.4.1", study_instance_uid="1.2.9"), seconds=1)
+
+    def planned(study, _receptions):
+        if study.study_instance_uid == STUDY:
+            raise LookupError("a route that fails")
+        return (head(),)
+
+    (added,) = completion.tick(engine, planned, after(40))
+
+    assert tasks.find(engine, added).study_instance_uid == "1.2.9"
+    assert studies.state(engine, STUDY) is StudyState.RECEIVING
+    assert "study cannot be completed" in caplog.text
