@@ -86,7 +86,9 @@ def window_of(
     if window is not None and window[1] > 0:
         center, width = window
         return center - width / 2, center + width / 2
-    lowest, highest = np.percentile(voxels, (1.0, 99.5))
+    # A million values say the same as all, at a fiftieth of the time.
+    sample = voxels.ravel()[:: max(1, voxels.size // 1_000_000)]
+    lowest, highest = np.percentile(sample, (1.0, 99.5))
     return float(lowest), float(max(highest, lowest + 1e-6))
 
 
