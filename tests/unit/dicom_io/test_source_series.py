@@ -11,6 +11,7 @@ from dicom_io.errors import EncodingError
 from dicom_io.read import read_volume
 from tests.build import (
     CREATED,
+    OBLIQUE,
     SUBJECT,
     affine_of,
     marked_volume,
@@ -97,3 +98,19 @@ def test_real_head_comes_back_in_every_orientation(tmp_path, orientation):
 
     assert np.array_equal(volume.voxels, written.voxels)
     assert np.allclose(volume.affine, written.affine, atol=1e-9)
+
+
+def test_resampled_head_is_in_place_on_an_oblique_grid():
+    axial, resampled = t1_head_volume("axial"), t1_head_volume("resampled")
+
+    assert np.allclose(centroid(resampled), centroid(axial), atol=0.01)
+    assert np.allclose(resampled.affine[:3, :3], (OBLIQUE @ axial.affine)[:3, :3])
+
+
+def centroid(volume):
+    """LPS mm, weighted by intensity."""
+    voxels = volume.voxels[0].astype(np.float64)
+    others = [tuple({0, 1, 2} - {axis}) for axis in range(3)]
+    profiles = [voxels.sum(axis=other) for other in others]
+    index = [float(profile @ np.arange(len(profile)) / profile.sum()) for profile in profiles]
+    return (volume.affine @ np.append(index, 1.0))[:3]
