@@ -77,7 +77,7 @@ def _outlines(segments: Sequence[Segment]) -> tuple[Line, ...]:
 def _checks(explanation: Explanation | None) -> tuple[Line, ...]:
     if explanation is None:
         return ()
-    style = Style.STRONG_ALERT if explanation.verdict is Verdict.LABELLED else Style.STRONG
+    style = Style.STRONG if explanation.verdict is Verdict.PASSED else Style.STRONG_ALERT
     lines = [Line(text=f"Explanation: {verdict_text(explanation)}", style=style)]
     for measure in explanation.measures:
         failed = Style.ALERT if measure.passed is False else Style.PLAIN

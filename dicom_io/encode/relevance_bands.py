@@ -68,7 +68,7 @@ def _band_label(lower: float, explanation: Explanation) -> str:
 
 
 def _place(explanation: Explanation, index: int) -> Place:
-    grade = " CHECK FAILED" if explanation.verdict is Verdict.LABELLED else ""
+    grade = "" if explanation.verdict is Verdict.PASSED else f": {verdict_text(explanation)}"
     return Place(
         role=BANDS,
         series=index,

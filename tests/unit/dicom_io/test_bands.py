@@ -53,13 +53,18 @@ def test_every_explanation_gets_its_own_series():
     assert "occlusion" in objects[1].SeriesDescription
 
 
-def test_a_failed_check_is_said_in_the_series_description():
+@pytest.mark.parametrize(
+    ("verdict", "said"), [(Verdict.LABELLED, "A CHECK FAILED"), (None, "not checked")]
+)
+def test_what_did_not_pass_says_so_in_the_series_description(verdict, said):
     source = make_input()
-    labelled = make_explanation(source, Verdict.LABELLED)
+    explanation = make_explanation(source, verdict)
 
-    (dataset,) = encode(make_analysis(source, explanations=(labelled,)), source, make_origin(), ())
+    (dataset,) = encode(
+        make_analysis(source, explanations=(explanation,)), source, make_origin(), ()
+    )
 
-    assert "CHECK FAILED" in dataset.SeriesDescription
+    assert said in dataset.SeriesDescription
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
