@@ -103,7 +103,7 @@ def test_real_head_comes_back_in_every_orientation(tmp_path, orientation):
 def test_resampled_head_is_in_place_on_an_oblique_grid():
     axial, resampled = t1_head_volume("axial"), t1_head_volume("resampled")
 
-    assert np.allclose(centroid(resampled), centroid(axial), atol=0.01)
+    assert np.allclose(centroid(resampled), centroid(axial), atol=0.1)
     assert np.allclose(resampled.affine[:3, :3], (OBLIQUE @ axial.affine)[:3, :3])
 
 
