@@ -8,6 +8,7 @@ from dicom_io.encode.binary_segmentation import SOP_CLASS_UID, Layer, encode_lay
 from dicom_io.encode.inherit import Place
 from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import BANDS
+from dicom_io.encode.words import parameter_text, verdict_text
 from dicom_io.origin import Origin
 from dicom_io.paint import heat_lab, relevance_bands
 from dicom_io.read import Input
@@ -35,9 +36,6 @@ def encode(
 def _layers(explanation: Explanation) -> list[Layer]:
     bands = relevance_bands(explanation.heatmap)
     upper = [limit for limit, _ in RELEVANCE_BANDS[1:]] + [1.0]
-    parameters = "; ".join(
-        f"{key}={value}" for key, value in sorted(explanation.parameters.items())
-    )
     layers = []
     for number, (lower, concept) in enumerate(RELEVANCE_BANDS, 1):
         mask = bands == number
@@ -56,7 +54,7 @@ def _layers(explanation: Explanation) -> list[Layer]:
                 lab=heat_lab((lower + upper[number - 1]) / 2),
                 mask=mask,
                 algorithm=explanation.method,
-                parameters=parameters,
+                parameters=parameter_text(explanation),
             )
         )
     return layers
