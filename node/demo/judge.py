@@ -30,8 +30,8 @@ class Hit:
     """How one explainer's bands lie to the planted lesion."""
 
     description: str
-    #: Share of the strongest band that lies in the lesion.
-    peak_in_lesion: float
+    #: Whether the center of the strongest band lies in the lesion.
+    points_at_lesion: bool
     #: Share of the banded relevance that lies in the lesion.
     mass_in_lesion: float
     #: The same for relevance spread evenly over the brain.
@@ -40,7 +40,7 @@ class Hit:
     @property
     def hits(self) -> bool:
         """Whether a radiologist would be led to the lesion."""
-        return self.peak_in_lesion >= 0.5 and self.mass_in_lesion >= _LEAST_MASS_GAIN * self.chance
+        return self.points_at_lesion and self.mass_in_lesion >= _LEAST_MASS_GAIN * self.chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ def _against_truth(method: str, hits: Sequence[Hit]) -> str:
     for hit in hits:
         if method in hit.description:
             return (
-                f"strongest band in the lesion: {hit.peak_in_lesion:.0%}\n"
+                f"points at the lesion: {'yes' if hit.points_at_lesion else 'no'}\n"
                 f"relevance in the lesion: {hit.mass_in_lesion:.0%} (even spread: {hit.chance:.1%})"
             )
     return "no bands"
@@ -142,11 +142,11 @@ def _against_truth(method: str, hits: Sequence[Hit]) -> str:
 def _hit(bands: Bands, phantom: Phantom) -> Hit:
     relevance = _on_grid(bands, phantom)
     truth = phantom.truth
-    strongest = relevance == relevance.max()
+    center = np.rint(np.argwhere(relevance == relevance.max()).mean(axis=0)).astype(int)
     brain = phantom.volume.voxels[0] > 0
     return Hit(
         description=bands.description,
-        peak_in_lesion=float(truth[strongest].mean()) if relevance.any() else 0.0,
+        points_at_lesion=bool(truth[tuple(center)]),
         mass_in_lesion=relevance_mass_accuracy(relevance, truth) if truth.any() else 0.0,
         chance=float((truth & brain).sum() / brain.sum()),
     )
