@@ -2,20 +2,17 @@
 
 from dataclasses import replace
 
-import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.inferers import SimpleInferer
 
 from ai.models.monai_bundle import load
-from tests.build_bundles import ORIENTATIONS, make_volume, settings_for
+from tests.build import OBLIQUE, t1_head_volume
+from tests.build_bundles import settings_for
 from tests.peers import require_shared
 
 pytestmark = pytest.mark.slow
-
-#: Patient's left in LPS.
-LEFT = np.array([1.0, 0.0, 0.0])
 
 
 class RememberedInferer(SimpleInferer):
@@ -28,38 +25,6 @@ class RememberedInferer(SimpleInferer):
     def __call__(self, inputs, network, *args, **kwargs):
         assert torch.equal(inputs, self.tensor)
         return self.output
-
-
-def read_head():
-    """The head's voxels [i, j, k] and the affine from their index to LPS mm."""
-    image = nibabel.load(require_shared("data/t1_head.nii.gz"))
-    return np.asarray(image.dataobj, np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
-
-
-def head_volume(orientation):
-    """The head as a scanner would have sliced it: every voxel where it was."""
-    voxels, affine = read_head()
-    order, steps, origin = [], [], affine[:3, 3]
-    for direction in ORIENTATIONS[orientation].T:
-        axis = int(np.argmax(np.abs(affine[:3, :3].T @ direction)))
-        column = affine[:3, axis]
-        if column @ direction < 0:
-            voxels = np.flip(voxels, axis)
-            origin = origin + column * (voxels.shape[axis] - 1)
-            column = -column
-        order.append(axis)
-        steps.append(column)
-    sliced = np.eye(4)
-    sliced[:3, :3], sliced[:3, 3] = np.stack(steps, axis=1), origin
-    return make_volume(voxels.transpose(order), affine=sliced)
-
-
-def turned(volume, degrees):
-    """The same voxels in a head turned about the long axis of the body."""
-    angle = np.radians(degrees)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    return replace(volume, affine=turn @ volume.affine), turn
 
 
 def volumes_ml(prediction, volume):
@@ -79,7 +44,7 @@ def meshnet3():
 
 @pytest.fixture(scope="module")
 def axial(meshnet3):
-    volume = head_volume("axial")
+    volume = t1_head_volume("axial")
     prepared = meshnet3.prepare(volume)
     return volume, prepared, meshnet3.predict(prepared)
 
@@ -96,7 +61,7 @@ def test_white_and_gray_matter_have_their_known_volumes(axial):
 @pytest.mark.parametrize("orientation", ["sagittal", "coronal"])
 def test_slicing_changes_neither_volumes_nor_places(meshnet3, axial, orientation):
     first, prepared, expected = axial
-    volume = head_volume(orientation)
+    volume = t1_head_volume(orientation)
     model = replace(meshnet3, inferer=RememberedInferer(prepared.tensor, expected.output))
 
     prediction = model.predict(model.prepare(volume))
@@ -109,7 +74,7 @@ def test_slicing_changes_neither_volumes_nor_places(meshnet3, axial, orientation
 
 def test_turned_head_has_its_segments_turned(meshnet3, axial):
     first, prepared, expected = axial
-    volume, turn = turned(first, 20)
+    volume = t1_head_volume("oblique")
     model = replace(meshnet3, inferer=RememberedInferer(prepared.tensor, expected.output))
 
     prediction = model.predict(model.prepare(volume))
@@ -117,16 +82,27 @@ def test_turned_head_has_its_segments_turned(meshnet3, axial):
     assert volumes_ml(prediction, volume) == pytest.approx(volumes_ml(expected, first), rel=0.01)
     for name, mask in prediction.masks.items():
         before = centroid(expected.masks[name], first)
-        assert np.allclose(centroid(mask, volume), turn[:3, :3] @ before + turn[:3, 3], atol=1.0)
+        turned = OBLIQUE[:3, :3] @ before + OBLIQUE[:3, 3]
+        assert np.allclose(centroid(mask, volume), turned, atol=1.0)
+
+
+def test_resampled_head_has_its_segments_where_they_were(meshnet3, axial):
+    first, _, expected = axial
+    volume = t1_head_volume("resampled")
+
+    prediction = meshnet3.predict(meshnet3.prepare(volume))
+
+    assert volumes_ml(prediction, volume) == pytest.approx(volumes_ml(expected, first), rel=0.06)
+    for name, mask in prediction.masks.items():
+        assert np.allclose(centroid(mask, volume), centroid(expected.masks[name], first), atol=1.0)
 
 
 def test_head_without_its_left_half_has_no_left_segments(meshnet3):
-    volume = head_volume("sagittal")
+    volume = t1_head_volume("sagittal")
     index = np.stack(np.meshgrid(*map(np.arange, volume.grid_shape), indexing="ij"), axis=-1)
     toward_left = index @ volume.affine[0, :3] + volume.affine[0, 3]
     middle = toward_left.mean()
-    halved = volume.voxels * (toward_left < middle)
-    half = make_volume(halved, affine=volume.affine)
+    half = replace(volume, voxels=volume.voxels * (toward_left < middle))
 
     prediction = meshnet3.predict(meshnet3.prepare(half))
 
@@ -137,7 +113,7 @@ def test_head_without_its_left_half_has_no_left_segments(meshnet3):
 
 def test_eighteen_structures_have_their_known_volumes():
     model = load(settings_for(require_shared("data/brain_meshnet18")))
-    volume = head_volume("axial")
+    volume = t1_head_volume("axial")
 
     measured = volumes_ml(model.predict(model.prepare(volume)), volume)
 
