@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -23,6 +23,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 
 from dicom_io.study import Study
 from node import completion, spawned
@@ -176,11 +177,12 @@ class _Node:
     def run(self, stop: threading.Event, ready: Callable[[int], object]) -> None:
         """Start everything, keep it alive until told to stop, end everything."""
         deliveries = self._deliveries()
-        scheduler = self._scheduler(deliveries)
+        scheduler = BackgroundScheduler(timezone=UTC)
         try:
             port = self._start_receiver()
             self._start_workers()
             deliveries.start()
+            self._schedule(scheduler, deliveries)
             scheduler.start()
             logger.info("node is ready", extra={"event": "node_ready", "port": port})
             ready(port)
@@ -247,13 +249,14 @@ class _Node:
         )
         return Deliveries(self._engine, self._config.peers.values(), settings)
 
-    def _scheduler(self, deliveries: Deliveries) -> BackgroundScheduler:
-        """Return the clock: a few sweeps, each safe to run at any time and to miss."""
-        quiet = min((route.complete.quiet_seconds for route in self._config.routes), default=30.0)
+    def _schedule(self, scheduler: BackgroundScheduler, deliveries: Deliveries) -> None:
+        """Wind the clock: a few sweeps, each safe to run at any time and to miss."""
+        quiet = [route.complete.quiet_seconds for route in self._config.routes]
         planned = planner(self._config)
 
         def complete() -> None:
-            completion.tick(self._engine, planned, _now(), quiet_seconds=quiet)
+            least = min(quiet, default=30.0)
+            completion.tick(self._engine, planned, _now(), quiet_seconds=least)
 
         def reclaim() -> None:
             tasks.reclaim_expired(self._engine, _now())
@@ -261,22 +264,23 @@ class _Node:
         def collect() -> None:
             remove_orphans(self._engine, self._config.node.data, _now())
 
-        scheduler = BackgroundScheduler(timezone=UTC)
-        for sweep, seconds in (
-            (complete, self._pace.completion_seconds),
-            (reclaim, self._pace.lease_sweep_seconds),
-            (deliveries.wake, self._pace.wake_seconds),
-            (collect, 3600.0),
+        # While the node was down nobody could send: only silence from now on says anything.
+        silence = timedelta(seconds=max(quiet, default=0.0))
+        for sweep, seconds, pause in (
+            (complete, self._pace.completion_seconds, silence),
+            (reclaim, self._pace.lease_sweep_seconds, timedelta()),
+            (deliveries.wake, self._pace.wake_seconds, timedelta()),
+            (collect, 3600.0, timedelta()),
         ):
+            trigger = IntervalTrigger(seconds=seconds, timezone=UTC)
             scheduler.add_job(
                 functools.partial(_swept, sweep),
-                "interval",
-                seconds=seconds,
+                trigger,
+                next_run_time=_now() + pause,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=None,
             )
-        return scheduler
 
     def _end(self, deliveries: Deliveries, scheduler: BackgroundScheduler) -> None:
         logger.info("node stops", extra={"event": "node_stops"})
