@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -130,7 +130,7 @@ class Destination:
                     self._send(association, *left[0])
                     left.popleft()
         except AssociationLostError as error:
-            self._postpone(left[0][0], None, str(error))
+            self._postpone([left[0][0]], None, str(error))
         except (UnreachableError, AssociationRejectedError, NoContextError) as error:
             self._record_refused_association([delivery for delivery, _ in left], error)
 
@@ -152,42 +152,56 @@ class Destination:
             extra = {**_about(delivery, "delivered"), "status": f"0x{status:04X}"}
             logger.warning("delivered with a warning", extra=extra)
         elif 0xA700 <= status <= 0xA7FF or status in _TEMPORARY:
-            self._postpone(delivery, status, f"no resources there now (0x{status:04X})")
+            self._postpone([delivery], status, f"no resources there now (0x{status:04X})")
         else:
             self._refuse(delivery, status, f"refused for good (0x{status:04X})")
 
     def _record_refused_association(
-        self, deliveries: Iterable[Delivery], error: ConnectionError | NoContextError
+        self, deliveries: Sequence[Delivery], error: ConnectionError | NoContextError
     ) -> None:
-        for delivery in deliveries:
-            match error:
-                case AssociationRejectedError():
+        """Record the same for all that the association should have carried."""
+        match error:
+            case AssociationRejectedError():
+                for delivery in deliveries:
                     self._park(delivery, None, str(error))
-                case NoContextError():
+            case NoContextError():
+                for delivery in deliveries:
                     self._refuse(delivery, None, str(error))
-                case _:
-                    self._postpone(delivery, None, str(error))
+            case _:
+                self._postpone(deliveries, None, str(error))
 
-    def _postpone(self, delivery: Delivery, status: int | None, reason: str) -> None:
+    def _postpone(self, deliveries: Sequence[Delivery], status: int | None, reason: str) -> None:
+        """Put off what may succeed later, all to the same moment; park what had its tries."""
         settings = self._settings
-        if delivery.attempt + 1 >= settings.attempts:
-            self._park(delivery, status, f"{reason}; tried {settings.attempts} times")
-            return
-        pause = retry_delay_seconds(
-            delivery.attempt,
-            base=settings.base_seconds,
-            cap=settings.cap_seconds,
-            jitter=random.random(),  # noqa: S311 - spreads retries, protects nothing
-        )
+        jitter = random.random()  # noqa: S311 - spreads retries, protects nothing
         now = _now()
-        until = now + timedelta(seconds=pause)
-        outbox.postpone(
-            self._engine, delivery, status=status, reason=reason, not_before=until, now=now
-        )
-        extra = {"reason": reason, "retry_in_s": round(pause)}
-        logger.warning(
-            "not delivered, will retry", extra={**_about(delivery, "delivery_postponed"), **extra}
-        )
+        waits = []
+        for delivery in deliveries:
+            if delivery.attempt + 1 >= settings.attempts:
+                self._park(delivery, status, f"{reason}; tried {settings.attempts} times")
+                continue
+            pause = retry_delay_seconds(
+                delivery.attempt,
+                base=settings.base_seconds,
+                cap=settings.cap_seconds,
+                jitter=jitter,
+            )
+            until = now + timedelta(seconds=pause)
+            outbox.postpone(
+                self._engine, delivery, status=status, reason=reason, not_before=until, now=now
+            )
+            waits.append(pause)
+        if waits:
+            logger.warning(
+                "not delivered, will retry",
+                extra={
+                    "event": "delivery_postponed",
+                    "destination": self._peer.name,
+                    "objects": len(waits),
+                    "reason": reason,
+                    "retry_in_s": round(min(waits)),
+                },
+            )
 
     def _park(self, delivery: Delivery, status: int | None, reason: str) -> None:
         outbox.park(self._engine, delivery, status=status, reason=reason, now=_now())

@@ -1,5 +1,6 @@
 """Delivery: what is owed arrives, what cannot arrive waits or is told to a person."""
 
+import logging
 import socket
 import threading
 from pathlib import Path
@@ -125,6 +126,21 @@ def test_failed_try_is_not_due_again_before_its_pause(engine, tmp_path, closed_p
     destination.deliver_due()
 
     assert destination.deliver_due() == 0
+
+
+def test_everything_owed_to_a_dead_destination_is_tried_again_at_once_and_told_once(
+    engine, tmp_path, closed_port, caplog
+):
+    task = owe(engine, tmp_path, destination="pacs", count=5)
+    patient = DeliverySettings(calling_ae="PELLUCID", timeouts=QUICK.timeouts)
+
+    with caplog.at_level(logging.WARNING):
+        Destination(engine, peer_at(closed_port), patient).deliver_due()
+
+    assert len({one.not_before for one in outbox.of_task(engine, task.id)}) == 1
+    (record,) = caplog.records
+    assert (record.destination, record.objects) == ("pacs", 5)
+    assert "connection refused" in record.reason
 
 
 def test_object_that_is_gone_from_the_store_waits_for_a_person(engine, tmp_path):
