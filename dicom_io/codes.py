@@ -95,7 +95,7 @@ SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")
 #: Of the phantom's planted lesions; deliberately no clinical concept.
 SYNTHETIC_LESION = Code("SYNTHETIC-LESION", PRIVATE_SCHEME, "Synthetic lesion of a QA phantom")
 
-#: Lower limits (fraction of the 99.9th percentile of positive relevance) and their concepts.
+#: Lower limits (fraction of the peak of the positive relevance) and their concepts.
 RELEVANCE_BANDS: tuple[tuple[float, Code], ...] = (
     (0.2, Code("RELEVANCE-20-40", PRIVATE_SCHEME, "Relevance 20 to 40 percent of the peak")),
     (0.4, Code("RELEVANCE-40-60", PRIVATE_SCHEME, "Relevance 40 to 60 percent of the peak")),

@@ -25,6 +25,8 @@ class Origin:
     study_instance_uid: str
     #: Sorted SOP Instance UIDs of everything the task has read.
     input_sop_instance_uids: tuple[str, ...]
+    #: Which generation of the study was read: corrected images may come under the same UIDs.
+    generation: int = 1
     #: Name of the route, or of the model for ``pellucid analyze``.
     route: str
     #: sha256 (hex) over all that can change a result: see invariant 3 of ARCHITECTURE.md.

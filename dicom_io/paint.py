@@ -1,5 +1,6 @@
 """Heatmap over image: values in, colors out. Normalizing for display happens here only."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,8 @@ from PIL import Image
 from dicom_io.analysis import Heatmap
 from dicom_io.codes import RELEVANCE_BANDS
 
-#: The peak that colors and bands are fractions of, in percent of the positive relevance.
-PEAK_PERCENTILE = 99.9
+#: Share of the positive relevance that lies above the peak, of which colors are fractions.
+ABOVE_PEAK = 0.01
 #: Below this fraction of the peak nothing is painted: haze would only hide anatomy.
 FAINTEST = 0.1
 #: The fraction whose outline is drawn.
@@ -37,7 +38,7 @@ class Display:
 def displayed(heatmap: Heatmap) -> Display:
     """Return a heatmap as fractions of its peak, channels summed.
 
-    The peak is the 99.9th percentile of the positive relevance of the whole volume, never of a
+    The peak tops all but 1 % of the positive relevance of the whole volume, never of a
     slice, so that a color means the same on every slice; negative relevance is not painted.
     """
     relevance = heatmap.relevance.sum(axis=0, dtype=np.float32)
@@ -54,11 +55,20 @@ def displayed(heatmap: Heatmap) -> Display:
 
 
 def relevance_peak(relevance: NDArray[np.float32]) -> float:
-    """Return the 99.9th percentile of the positive values; 0 if there are none."""
+    """Return the value that 1 % of the positive relevance lies above; 0 if there is none.
+
+    By mass and not by count of voxels: a percentile of voxels saturates on a map that is a small
+    focus in a large volume (docs/decisions/0007-peak-by-mass.md).
+    """
     positive = relevance[relevance > 0]
     if positive.size == 0:
         return 0.0
-    return float(np.percentile(positive, PEAK_PERCENTILE, overwrite_input=True))
+    # The largest 1 % of the voxels hold at least 1 % of the relevance: sort only those.
+    count = math.ceil(positive.size * ABOVE_PEAK)
+    total = float(positive.sum(dtype=np.float64))
+    largest = np.sort(np.partition(positive, positive.size - count)[-count:])[::-1]
+    above = np.searchsorted(np.cumsum(largest, dtype=np.float64), total * ABOVE_PEAK)
+    return float(largest[min(int(above), count - 1)])
 
 
 def key_slice(heatmap: Heatmap) -> int:

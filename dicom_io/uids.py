@@ -19,12 +19,14 @@ def derived_uid(origin: Origin, role: str, index: int = 0) -> str:
 
     Notes
     -----
-    ``2.25.`` + UUID version 5 as an integer (PS3.5 B.2, RFC 4122) over the study, the sorted
-    inputs, the route, the config hash, role and index; the destination is never part of it.
+    ``2.25.`` + UUID version 5 as an integer (PS3.5 B.2, RFC 4122) over the study and its
+    generation, the sorted inputs, the route, the config hash, role and
+    index; the destination is never part of it.
     """
     name = "\x1f".join(
         (
             origin.study_instance_uid,
+            str(origin.generation),
             *sorted(origin.input_sop_instance_uids),
             origin.route,
             origin.config_hash,

@@ -185,6 +185,7 @@ class Worker:
         selected = [select_series(study, selector) for selector in plan.select]
         return Origin(
             study_instance_uid=study.study_instance_uid,
+            generation=task.generation,
             input_sop_instance_uids=tuple(
                 sorted(
                     {

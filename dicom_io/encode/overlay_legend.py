@@ -59,8 +59,8 @@ def _scale(display: Display) -> tuple[Line, ...]:
         return (Line(text="No relevance speaks for it: nothing is painted", style=Style.ALERT),)
     return (
         Line(
-            text=f"100 % = {display.peak:.2e}: 99.9th percentile of the positive relevance of the "
-            f"whole image (range {display.lowest:.1e} to {display.highest:.1e})",
+            text=f"100 % = {display.peak:.2e}: 1 % of the whole image's positive relevance lies "
+            f"above (range {display.lowest:.1e} to {display.highest:.1e})",
             style=Style.MUTED,
         ),
         Line(text=f"{OUTLINE * 100:.0f} %: evidence, no outline of a finding", swatch=OUTLINE_RGB),

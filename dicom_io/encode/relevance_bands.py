@@ -45,8 +45,8 @@ def _layers(explanation: Explanation) -> list[Layer]:
             Layer(
                 label=_band_label(lower, explanation),
                 description=(
-                    f"{concept.meaning} (99.9th percentile of the positive relevance of the whole "
-                    f"volume); evidence for {explanation.target} by {explanation.method}; "
+                    f"{concept.meaning} (1 % of the whole volume's positive relevance lies "
+                    f"above the peak); evidence for {explanation.target} by {explanation.method}; "
                     "not the outline of a finding"
                 ),
                 category=SPATIAL_CONCEPT,

@@ -203,7 +203,7 @@ def _derivation(overlay: _Overlay) -> str:
     if overlay.explanation is not None:
         what = (
             f"Relevance for {overlay.explanation.target} by {overlay.explanation.method}, "
-            "as fractions of the 99.9th percentile of the positive relevance of the whole image, "
+            "as fractions of the value that 1 % of the image's positive relevance lies above, "
         )
     return f"{what} over the source image, enlarged {overlay.layout.factor} times; legend beside it"
 

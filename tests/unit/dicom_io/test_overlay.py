@@ -240,7 +240,7 @@ def test_legend_says_method_target_scale_measures_and_model():
     for expected in (
         "evidence for synthetic lesion",
         "method layer_cam",
-        "99.9th percentile",
+        "1 % of the whole image's positive relevance lies above",
         "comprehensiveness 0.31",
         "Explanation: passed its checks",
         "not for diagnostic use",

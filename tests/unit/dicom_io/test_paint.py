@@ -15,6 +15,7 @@ from dicom_io.paint import (
     key_slice,
     lab_to_rgb,
     relevance_bands,
+    relevance_peak,
     window_of,
 )
 
@@ -39,6 +40,24 @@ def test_levels_are_fractions_of_the_peak_of_the_whole_volume():
     assert display.peak == pytest.approx(4.0, rel=2e-3)
     assert display.levels[0, 0, 0] == 255
     assert display.levels[1, 0, 0] == pytest.approx(127, abs=1)
+
+
+def test_one_percent_of_the_relevance_lies_above_the_peak():
+    rng = np.random.default_rng(3)
+    relevance = rng.exponential(size=(40, 50, 60)).astype(np.float32)
+
+    peak = relevance_peak(relevance)
+
+    assert relevance[relevance > peak].sum() / relevance.sum() == pytest.approx(0.01, abs=1e-4)
+
+
+def test_a_small_focus_in_a_large_volume_is_not_one_flat_patch():
+    distance = np.linalg.norm(np.indices((60, 60, 60)) - 30.0, axis=0)
+    relevance = np.exp(-((distance / 2.0) ** 2)).astype(np.float32)
+
+    # A percentile of voxels would depend on how much emptiness is around.
+    assert relevance_peak(relevance) > 0.85
+    assert relevance_peak(relevance) == relevance_peak(np.pad(relevance, 40))
 
 
 def test_negative_relevance_is_not_painted():

@@ -24,6 +24,7 @@ def test_same_origin_role_and_index_give_the_same_valid_uid():
     [
         {"study_instance_uid": "1.2.4"},
         {"input_sop_instance_uids": ("1.2.3.5",)},
+        {"generation": 2},
         {"route": "another"},
         {"config_hash": "decaf"},
     ],
