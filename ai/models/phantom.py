@@ -30,7 +30,7 @@ NOTICE = (
 )
 #: Inside the package ``ai.phantom``; made by ``python -m ai.phantom.train``.
 WEIGHTS_FILE = "data/weights.pt"
-WEIGHTS_SHA256 = "3d40904bd00d6b8221de5ccfd0cf020cc3b33393d6f80e49d1dda1587ce12083"
+WEIGHTS_SHA256 = "e6669d9463c471ccf2e29f5ab65345eba72de3c7c964ac83fc412e10d03821d3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,13 @@ def store_example(seed: int, folder: Path) -> None:
     part.replace(truth_file)
 
 
+def whole_example(seed: int, folder: Path) -> tuple[Tensor, Tensor]:
+    """Return the head and the truth of a stored example as they are, float32 [1, 1, *S]."""
+    head_file, truth_file = _files(seed, folder)
+    head, truth = (torch.from_numpy(np.load(file)) for file in (head_file, truth_file))
+    return head[None, None].float(), truth[None, None].float()
+
+
 def random_batch(
     seeds: NDArray[np.int_],
     folder: Path,

@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import track
+from scipy.optimize import brentq
+from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ai.models.phantom import WEIGHTS_FILE
-from ai.phantom.examples import random_batch, store_example
+from ai.phantom.examples import random_batch, store_example, whole_example
 from ai.phantom.network import STRIDE, PhantomNetwork, pooled
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,9 @@ _FILLED, _EMPTY = 0.4, 0.1
 #: Lesion places are rare, healthy ones must not be called: this many healthy to one lesion.
 _HEALTHY_WEIGHT = 4.0
 _STEPS_PER_CHECKPOINT = 100
+_CALIBRATION_PHANTOMS = 128
+#: No logit is further from its place.
+_WIDEST = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +111,7 @@ def train(plan: Plan, until: int | None = None) -> PhantomNetwork:
             course.save(checkpoint, step + 1)
             logger.info("step %d of %d: loss %.3f", step + 1, plan.steps, np.mean(losses))
             losses.clear()
-    return course.network.eval()
+    return _calibrated(course.network.eval(), plan)
 
 
 def save_weights(network: PhantomNetwork, path: Path) -> str:
@@ -167,6 +172,26 @@ def _loss(evidence: Tensor, filling: Tensor) -> Tensor:
     at_lesions = (of_places * lesion).sum() / (lesion.sum() + 1)
     elsewhere = (of_places * healthy).sum() / (healthy.sum() + 1)
     return of_images + at_lesions + _HEALTHY_WEIGHT * elsewhere
+
+
+def _calibrated(network: PhantomNetwork, plan: Plan) -> PhantomNetwork:
+    """Return the network with its evidence shifted so that its probabilities are right on average.
+
+    A whole head has more places than a crop, so its logit is higher. The shift that makes the mean
+    probability the share of heads with a lesion is the most likely one of a logistic model.
+    """
+    logits, lesions = [], []
+    for seed in track(plan.seeds[:_CALIBRATION_PHANTOMS], description="calibrating"):
+        store_example(seed, plan.work)
+        head, truth = whole_example(seed, plan.work)
+        with torch.no_grad():
+            logits.append(float(network(head)))
+        lesions.append(bool(truth.any()))
+    share = (sum(lesions) + 0.5) / (len(lesions) + 1)
+    shift = brentq(lambda by: expit(np.array(logits) + by).mean() - share, -_WIDEST, _WIDEST)
+    with torch.no_grad():
+        network.head.bias += shift
+    return network
 
 
 def main() -> None:
