@@ -50,6 +50,13 @@ def blurred(x: Tensor, share: float = BLUR_SHARE) -> Tensor:
     return wide.to(memory_format=torch.preserve_format)
 
 
+def smoothed(x: Tensor, sigma_cells: float) -> Tensor:
+    """Return [B, C, *S] after a narrow Gaussian blur of the same width in cells on each axis."""
+    for axis in range(x.ndim - 2):
+        x = _blurred_along(x, axis, sigma_cells)
+    return x
+
+
 def baseline_of(kind: str, network: nn.Module, x: Tensor, settings: Settings) -> tuple[Tensor, str]:
     """Return the baseline, of the shape of ``x``, and what to call it.
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from ai.capture import gradients_off
 from ai.errors import MeasureError
 from ai.explainers.admission import admit, evaluate
-from ai.explainers.baselines import blurred
+from ai.explainers.baselines import blurred, smoothed
 from ai.explainers.metering import fit_into
 from ai.model import Target
 
@@ -23,6 +23,10 @@ DISPLACED = 3
 _MEMORY_BYTES = 2**31
 #: Drops below this share of the target drown in float32.
 _RESOLUTION = 1e-6
+#: Drops are held against at least this share of the target.
+_NOTICEABLE = 0.05
+#: Standard deviation of the masks' soft border, in cells.
+_BORDER_CELLS = 1.5
 #: Cells along each axis of the grid on which displacements are compared.
 _COARSE = 16
 
@@ -41,13 +45,14 @@ class Drops:
     def contrast(self) -> float:
         """(top - mean of displaced) / (size of top + mean size of displaced), from -1 to 1.
 
-        0 if nothing changed the target at all.
+        The divisor is at least a twentieth of the target's own size, so that drops that are nothing
+        to the target do not look like a contrast; 0 if nothing changed it at all.
         """
         mean = sum(self.displaced) / len(self.displaced)
         size = abs(self.top) + sum(abs(drop) for drop in self.displaced) / len(self.displaced)
         if size <= _RESOLUTION * abs(self.f_x):
             return 0.0
-        return (self.top - mean) / size
+        return (self.top - mean) / max(size, _NOTICEABLE * abs(self.f_x))
 
 
 def comprehensiveness(
@@ -97,7 +102,7 @@ def measure_drops(
     fill = blurred(plain)
     mask = top_mask(values.sum(dim=1)[0], share)
     masks = [mask, *_displaced(mask, (plain - fill).abs().sum(dim=1)[0])]
-    inputs = [plain, *(torch.where(each, fill, plain) for each in masks)]
+    inputs = [plain, *(_removed(plain, fill, each) for each in masks)]
     at_once = fit_into(_MEMORY_BYTES, frozen, plain).entries
     answers: list[float] = []
     for first in range(0, len(inputs), at_once):
@@ -122,6 +127,16 @@ def top_mask(relevance: Tensor, share: float = TOP_SHARE) -> Tensor:
     tied = torch.nonzero(flat == limit)[: count - int(mask.sum()), 0]
     mask[tied] = True
     return mask.reshape(relevance.shape)
+
+
+def _removed(x: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
+    """Return the image with the mask filled, across a soft border.
+
+    A hard one would draw an outline of its own, which a network that looks for edges or texture
+    answers to more than to what was removed (Fong and Vedaldi 2017 smooth theirs as well).
+    """
+    share = smoothed(mask.to(x.dtype)[None, None], _BORDER_CELLS)
+    return x + share * (fill - x)
 
 
 def _displaced(mask: Tensor, change: Tensor) -> list[Tensor]:

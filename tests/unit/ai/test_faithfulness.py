@@ -4,7 +4,7 @@ from torch import nn
 
 from ai.capture import fingerprint
 from ai.errors import MeasureError, TrainingModeError
-from ai.explainers.baselines import blurred
+from ai.explainers.baselines import blurred, smoothed
 from ai.quality.faithfulness import Drops, comprehensiveness, measure_drops, top_mask
 from ai.targets import ClassLogit
 from tests.build_networks import Linear, classifier, image
@@ -27,10 +27,13 @@ def pointing_at(rows, columns):
     return values
 
 
-def test_a_map_that_points_at_what_the_network_uses_has_the_value_one():
-    assert comprehensiveness(
+def test_a_map_that_points_at_what_the_network_uses_is_near_one():
+    value = comprehensiveness(
         SpotTexture().eval(), image(1, 1, 16, 16), ClassLogit(0), pointing_at(*SPOT)
-    ) == pytest.approx(1.0)
+    )
+
+    # In so small an image the soft border of a displaced mask still touches the spot.
+    assert 0.8 < value <= 1.0
 
 
 def test_a_map_that_points_beside_it_is_not_above_zero():
@@ -48,7 +51,8 @@ def test_drops_are_in_the_unit_of_the_target():
 
     drops = measure_drops(network, x, ClassLogit(0), pointing_at(*SPOT))
 
-    lost = ((x - blurred(x)) * weight).sum()
+    share = smoothed((pointing_at(*SPOT) > 0).float(), 1.5)
+    lost = ((x - blurred(x)) * share * weight).sum()
     assert drops.top == pytest.approx(lost.item(), abs=1e-4)
     assert drops.f_x == pytest.approx(network(x).item())
     assert len(drops.displaced) == 3
@@ -74,6 +78,7 @@ def test_it_takes_five_forward_passes():
         (Drops(f_x=1.0, top=-1.0, displaced=(1.0, 1.0, 1.0)), -1.0),
         (Drops(f_x=1.0, top=0.0, displaced=(0.0, 0.0, 0.0)), 0.0),
         (Drops(f_x=1e3, top=1e-5, displaced=(0.0, 0.0, 0.0)), 0.0),
+        (Drops(f_x=100.0, top=0.5, displaced=(0.0, 0.0, 0.0)), 0.1),
     ],
 )
 def test_the_contrast_of_drops_is_bounded_and_has_no_unit(drops, contrast):
@@ -94,7 +99,9 @@ def test_a_rival_place_is_not_empty_air_and_not_the_place_itself():
 
     comprehensiveness(Watching().eval(), x, ClassLogit(0), values)
 
-    masks = [(entry[0] - x[0, 0]).abs() > 1e-3 for entry in seen[-4:]]
+    fill = blurred(x)[0, 0]
+    shares = [(entry[0] - x[0, 0]) / (fill - x[0, 0]) for entry in seen[-4:]]
+    masks = [(share > 0.5) & (fill != x[0, 0]) for share in shares]
     for rival in masks[1:]:
         assert rival[:16].sum() > 0.8 * masks[0].sum()
         assert not (rival & masks[0]).any()
@@ -119,7 +126,9 @@ def test_channels_are_summed_before_the_mask_is_taken():
     values[0, 1, SPOT[0], SPOT[1]] = 0.0
     x = image(1, 2, 16, 16)
 
-    assert comprehensiveness(SpotTexture().eval(), x, ClassLogit(0), values) == pytest.approx(1.0)
+    value = comprehensiveness(SpotTexture().eval(), x, ClassLogit(0), values)
+
+    assert value > 0.8
 
 
 def test_three_axes_are_measured_as_two():
