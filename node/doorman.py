@@ -131,11 +131,11 @@ class GuardedServer(ThreadedAssociationServer):
         association = event.assoc
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         if request.called_ae_title not in self._doorman.ae_titles:
-            _reject(association, _CALLED_UNKNOWN)
+            _reject(association, _CALLED_UNKNOWN, "no route and not this node is called so")
             return
         peer = self._peers.get((str(request.calling_ae_title), address_of(association)))
         if peer is None and not self._doorman.accept_unknown:
-            _reject(association, _CALLING_UNKNOWN)
+            _reject(association, _CALLING_UNKNOWN, "no peer of this title at this address")
         elif peer is not None:
             association.acceptor.supported_contexts = [
                 context
@@ -168,10 +168,11 @@ def _resolved(peers: Sequence[AllowedPeer]) -> dict[tuple[str, str], AllowedPeer
     return found
 
 
-def _reject(association: Association, reason: tuple[int, int, int]) -> None:
+def _reject(association: Association, reason: tuple[int, int, int], why: str) -> None:
     request = cast(A_ASSOCIATE, association.requestor.primitive)
     logger.warning(
-        "association rejected",
+        "association rejected: %s",
+        why,
         extra={
             "event": "association_rejected",
             "calling_ae": str(request.calling_ae_title),

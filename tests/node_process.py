@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from node.config import Peer
-from node.peer import echo
-
 PELLUCID = Path(sys.executable).parent / "pellucid"
 
 
@@ -27,27 +24,26 @@ def pellucid(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def running_node(config: Path, port: int, *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running_node(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``pellucid run`` on a configuration folder until the block ends."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [str(PELLUCID), "run", "--config", str(config)], stdout=output, stderr=output
         )
     try:
-        _wait_until_up(process, port, log)
+        _wait_until_up(process, log)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    node = Peer(name="node", ae_title="PELLUCID", host="127.0.0.1", port=port)
+def _wait_until_up(process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the node ended:\n{log.read_text()[-3000:]}")
-        if echo(node, calling_ae="MODALITY").ok:
+        if "event=node_ready" in log.read_text():
             return
-        time.sleep(0.2)
-    raise TimeoutError(f"the node did not answer within 90 s:\n{log.read_text()[-3000:]}")
+        time.sleep(0.1)
+    raise TimeoutError(f"the node was not ready within 90 s:\n{log.read_text()[-3000:]}")

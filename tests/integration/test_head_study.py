@@ -111,7 +111,7 @@ def hospital(tmp_path_factory) -> Iterator[tuple[Orthanc, int, Path]]:
     port = free_port()
     with orthanc(folder / "pacs") as pacs:
         config = _write_config(folder, port, pacs.dicom_port)
-        with running_node(config, port, log=folder / "node.log"):
+        with running_node(config, folder / "node.log"):
             yield pacs, port, folder
 
 
