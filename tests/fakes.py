@@ -1,4 +1,7 @@
-"""A whole small node for tests: a bright ball, a network that finds it, a running service."""
+"""A whole small node for tests: a bright ball, a network that finds it, a running service.
+
+torch is imported only where something is built: a test node's own processes do without it.
+"""
 
 import copy
 import os
@@ -10,20 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from ai.models.bundle_files import hash_bundle
+from ai.settings import ModelSettings
 from dicom_io.codes import Code
 from dicom_io.encode.source_series import Subject, encode_source_series
 from dicom_io.select import Selector
 from node.config import Complete, Config, NodeSettings, Peer, Route, Step, StorageSettings, site_of
 from node.service import Pace
-from tests.build_bundles import (
-    ORIENTATIONS,
-    SEGMENTER,
-    blob_volume,
-    bright_voxel_weights,
-    make_affine,
-    settings_for,
-    write_bundle,
-)
 from tests.wait import until
 
 QUICK = Pace(
@@ -44,6 +40,8 @@ _BRIGHT = Code(value="24484000", scheme="SCT", meaning="Severe")
 
 def ball_files(folder: Path, *, seed: str = "ball", slices: int = 12) -> tuple[Path, ...]:
     """Write an MR series with a bright ball, as a modality would send it."""
+    from tests.build_bundles import ORIENTATIONS, blob_volume, make_affine
+
     volume = blob_volume(
         shape=(slices, 20, 24),
         affine=make_affine(ORIENTATIONS["axial"], origin_mm=(10.0, -5.0, 30.0)),
@@ -68,6 +66,8 @@ def bright_bundle(folder: Path, *, hold: Path | None = None) -> Path:
         The bundle waits in the middle of its work for as long as this file exists, and writes
         ``<hold>.reached`` when it gets there.
     """
+    from tests.build_bundles import SEGMENTER, bright_voxel_weights, write_bundle
+
     if hold is None:
         return write_bundle(folder, SEGMENTER, bright_voxel_weights())
     wait = (
@@ -113,7 +113,18 @@ def ball_config(data: Path, bundle: Path, pacs: Mapping[str, int], *, port: int 
         storage=StorageSettings(reserve_gb=0.0),
         peers={**peers, modality.name: modality},
         routes=(route,),
-        models={"bright": settings_for(bundle, labels={1: _BRIGHT})},
+        models={"bright": bright_settings(bundle)},
+    )
+
+
+def bright_settings(bundle: Path) -> ModelSettings:
+    """Return what the configuration says of the bundle: trusted, as it is now."""
+    return ModelSettings(
+        name="bright",
+        bundle=bundle,
+        trusted=True,
+        sha256=hash_bundle(bundle),
+        labels={1: _BRIGHT},
     )
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from node import service
-from node.log import configure_logging
-from tests.fakes import QUICK, ball_config
-
 
 def main() -> None:
+    # The children of the node import this file again: they shall not pay for all this.
+    from node import service
+    from node.log import configure_logging
+    from tests.fakes import QUICK, ball_config
+
     data, bundle, *named, port_file, port = sys.argv[1:]
     pacs = {name: int(number) for name, number in (one.split("=") for one in named)}
 
