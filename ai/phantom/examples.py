@@ -11,6 +11,8 @@ from ai.phantom.head import prepare_head
 from ai.phantom.make import make_phantom
 from ai.resample import resample_linear
 
+#: Training sees smaller lesions, too, than the phantoms that are measured.
+_DIAMETERS_MM = (12.0, 26.0)
 #: Of ten crops of a phantom with a lesion, about this many are taken around it.
 _AROUND_LESION = 0.85
 _GAIN_SIGMA = 0.1
@@ -21,7 +23,7 @@ def store_example(seed: int, folder: Path) -> None:
     head_file, truth_file = _files(seed, folder)
     if truth_file.exists():
         return
-    phantom = make_phantom(seed)
+    phantom = make_phantom(seed, diameters_mm=_DIAMETERS_MM)
     prepared = prepare_head(phantom.volume)
     shape = prepared.tensor.shape[2:]
     truth = resample_linear(

@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from ai.phantom.anatomy import SPACING_MM
 
-DIAMETER_MM = (12.0, 26.0)
 #: Standard deviation of the texture, as a fraction of white matter's brightness.
 _AMPLITUDE = (0.09, 0.14)
 #: Local structure is replaced by its average over this Gaussian sigma.
@@ -56,7 +55,11 @@ class NoRoomError(RuntimeError):
 
 
 def find_site(
-    head: NDArray[np.float32], taken: NDArray[np.bool_], rng: np.random.Generator
+    head: NDArray[np.float32],
+    taken: NDArray[np.bool_],
+    rng: np.random.Generator,
+    *,
+    diameters_mm: tuple[float, float],
 ) -> Site:
     """Return a random place inside the tissue that touches nothing planted before.
 
@@ -66,13 +69,15 @@ def find_site(
         float32 [slice, row, column], 0 to 1.
     taken
         bool of the same shape: what earlier regions occupy.
+    diameters_mm
+        Between which the region's diameter is drawn.
 
     Raises
     ------
     NoRoomError
         If no place was found in many tries.
     """
-    diameter = float(rng.uniform(*DIAMETER_MM))
+    diameter = float(rng.uniform(*diameters_mm))
     margin = np.ceil(0.75 * diameter / np.array(SPACING_MM)).astype(int)
     for _ in range(_TRIES):
         center = [int(rng.integers(m, n - m)) for m, n in zip(margin, head.shape, strict=True)]

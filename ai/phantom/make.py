@@ -12,6 +12,8 @@ from dicom_io.uids import named_uid
 from dicom_io.volume import SourceFrame, Volume
 
 _MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
+#: Diameters of what is planted.
+DIAMETERS_MM = (15.0, 26.0)
 #: Planted regions per phantom; in a phantom with a lesion, one of them is it.
 _REGIONS = (1, 4)
 _GAIN = (500.0, 1500.0)
@@ -34,28 +36,33 @@ class Phantom:
     description: str
 
 
-def make_phantom(seed: int) -> Phantom:
-    """Return the phantom that always belongs to ``seed``; half of the seeds have a lesion."""
-    rng = np.random.default_rng(seed)
-    return compose(make_anatomy(load_template(), rng), rng, name=f"phantom {seed}")
-
-
-def compose(head: NDArray[np.float32], rng: np.random.Generator, *, name: str) -> Phantom:
-    """Return a phantom of a head: regions planted, then imaged with contrast, bias and noise.
+def make_phantom(seed: int, *, diameters_mm: tuple[float, float] = DIAMETERS_MM) -> Phantom:
+    """Return the phantom that always belongs to ``seed``; half of the seeds have a lesion.
 
     Parameters
     ----------
-    head
-        float32 [slice, row, column] of ``GRID_SHAPE``, 0 to 1; is not changed.
-    name
-        The phantom's UIDs are derived from it.
+    diameters_mm
+        Between which the diameters of planted regions are drawn; the shipped model was measured
+        with the default.
     """
-    head = head.copy()
+    rng = np.random.default_rng(seed)
+    head = make_anatomy(load_template(), rng)
+    return _compose(head, rng, name=f"phantom {seed}", diameters_mm=diameters_mm)
+
+
+def _compose(
+    head: NDArray[np.float32],
+    rng: np.random.Generator,
+    *,
+    name: str,
+    diameters_mm: tuple[float, float],
+) -> Phantom:
+    """Return a phantom of a head: regions planted, then imaged with contrast, bias and noise."""
     truth = np.zeros(head.shape, dtype=np.bool_)
     taken = np.zeros(head.shape, dtype=np.bool_)
     kinds = _kinds(rng)
     for kind in kinds:
-        site = find_site(head, taken, rng)
+        site = find_site(head, taken, rng, diameters_mm=diameters_mm)
         plant(head, site, kind, rng)
         taken[site.box] |= site.weight > 0
         if kind is Kind.LESION:

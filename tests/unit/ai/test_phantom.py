@@ -88,7 +88,7 @@ def test_what_is_planted_is_as_bright_as_what_it_replaces(kind):
     grown = np.full((40, 60, 60), 0.8, np.float32)
     grown[:, ::7] = 0.6
     before = grown.copy()
-    site = find_site(grown, np.zeros(grown.shape, bool), rng)
+    site = find_site(grown, np.zeros(grown.shape, bool), rng, diameters_mm=(15, 26))
 
     plant(grown, site, kind, rng)
 
@@ -103,7 +103,9 @@ def test_a_head_without_tissue_has_no_room():
     empty = np.zeros((60, 60, 60), np.float32)
 
     with pytest.raises(NoRoomError, match="no room for a region of"):
-        find_site(empty, np.zeros(empty.shape, bool), np.random.default_rng(0))
+        find_site(
+            empty, np.zeros(empty.shape, bool), np.random.default_rng(0), diameters_mm=(15, 26)
+        )
 
 
 def test_template_file_is_what_its_script_makes_of_nilearns_head(tmp_path, monkeypatch):
