@@ -10,13 +10,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ai.capture import fingerprint
-from ai.errors import ExplanationError, InvalidOutputError
+from ai.errors import (
+    ExplanationCancelledError,
+    ExplanationError,
+    InvalidOutputError,
+    MeasureError,
+    NetworkChangedError,
+)
 from ai.measure import measures_of
 from ai.model import Attribution, Budget, Explainer, Model, Prediction, Prepared, Settings, Target
 from ai.prepare import mask_to_prepared_grid, to_source_grid
 from ai.targets import ClassLogit, SegmentMass
 from ai.window import View, view_around
-from dicom_io.analysis import Analysis, Explanation, Finding, Heatmap, Segment
+from dicom_io.analysis import (
+    Analysis,
+    Explanation,
+    FailedExplanation,
+    Finding,
+    Heatmap,
+    Segment,
+)
 from dicom_io.read import Input
 
 #: Parts that one step of the work is reported in.
@@ -72,7 +85,8 @@ def analyze(
     """Return what the model found in the first input, and why, on that input's grid.
 
     Explained is what is found: findings at or above the operating point, the most probable first,
-    and segments that have voxels, the largest first. Same arguments, same result.
+    and segments that have voxels, the largest first. An explanation that cannot be made is among
+    the failures and costs neither findings nor the others. Same arguments, same result.
 
     Parameters
     ----------
@@ -86,8 +100,11 @@ def analyze(
     InvalidOutputError
         The network gave NaN or infinity: nothing it says is a result.
     ExplanationError
-        An explainer cannot work on this network, left the network changed, or was asked for a
-        label that the model does not have.
+        An explainer was asked for a label that the model does not have.
+    ExplanationCancelledError
+        The caller cancelled.
+    NetworkChangedError
+        An explainer left the network changed.
     """
     source = inputs[0]
     prepared = model.prepare(source.volume)
@@ -96,18 +113,17 @@ def analyze(
     findings, segments = _findings(prediction, model), _segments(prediction, model)
     jobs = _jobs(requests, model, _subjects(findings, segments, prepared, model), settings)
     _report(settings, 1, len(jobs) + 1)
-    explanations = []
+    answers = []
     for number, job in enumerate(jobs, start=1):
-        explanations.append(
-            _explanation(job, model, prepared, _within(settings, number, len(jobs) + 1))
-        )
+        answers.append(_attempt(job, model, prepared, _within(settings, number, len(jobs) + 1)))
         _report(settings, number + 1, len(jobs) + 1)
     return Analysis(
         model=model.card,
         input_name=source.name,
         findings=findings,
         segments=segments,
-        explanations=tuple(explanations),
+        explanations=tuple(each for each in answers if isinstance(each, Explanation)),
+        failures=tuple(each for each in answers if isinstance(each, FailedExplanation)),
     )
 
 
@@ -184,19 +200,42 @@ def _jobs(
     )
 
 
+def _attempt(
+    job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
+) -> Explanation | FailedExplanation:
+    """Return the explanation, or why there is none; memory and mistakes of ours stay errors."""
+    before = fingerprint(model.network)
+    try:
+        return _explanation(job, model, prepared, settings)
+    except ExplanationCancelledError:
+        raise
+    except (ExplanationError, MeasureError) as error:
+        return FailedExplanation(
+            target=job.subject.label,
+            method=job.request.name,
+            reason=str(error),
+            parameters=_parameters(job.request.explainer),
+        )
+    finally:
+        if fingerprint(model.network) != before:
+            raise NetworkChangedError(
+                f"explainer {job.request.name} left the network of model {model.card.name} "
+                "changed: load the model anew"
+            )
+
+
 def _explanation(
     job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
 ) -> Explanation:
     view = view_around(prepared, job.subject.mask)
     target = _target(job.subject, view)
-    before = fingerprint(model.network)
     attribution = job.request.explainer.explain(
         model.network,
         view.tensor,
         target,
         Settings(budget=settings.budget, generator=torch.Generator().manual_seed(settings.seed)),
     )
-    _require_sound(attribution, view, job, unchanged=fingerprint(model.network) == before)
+    _require_on_grid(attribution, view, job)
     measures = (
         measures_of(attribution, model.network, view.tensor, target) if settings.measure else ()
     )
@@ -214,11 +253,7 @@ def _explanation(
     )
 
 
-def _require_sound(attribution: Attribution, view: View, job: _Job, *, unchanged: bool) -> None:
-    if not unchanged:
-        raise ExplanationError(
-            f"explainer {job.request.name} left the network changed: load the model anew"
-        )
+def _require_on_grid(attribution: Attribution, view: View, job: _Job) -> None:
     if attribution.values.shape[2:] != view.tensor.shape[2:]:
         raise ExplanationError(
             f"explainer {job.request.name} gave relevance of {tuple(attribution.values.shape)} "

@@ -17,6 +17,13 @@ class ExplanationError(RuntimeError):
     """An explainer cannot work on this network or with these parameters."""
 
 
+class NetworkChangedError(RuntimeError):
+    """An explainer left the network changed: nothing that it says from now on is a result.
+
+    Deliberately no ``ExplanationError``: an analysis does not go on after it.
+    """
+
+
 class TrainingModeError(ExplanationError):
     """The network, or a module inside it, is in training mode."""
 

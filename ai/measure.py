@@ -21,7 +21,7 @@ def measures_of(
     MeasureError, ExplanationError
         As ``ai.quality.faithfulness.comprehensiveness``.
     """
-    # That the network is unchanged was required before: there is no explanation otherwise.
+    # A changed network ends the whole analysis: that is required around explanation and measures.
     sound = integrity.measure(attribution.values, x, before="", after="")
     measures = [MeasureValue(name="integrity", value=sound)]
     if attribution.residual is not None:

@@ -120,6 +120,20 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedExplanation:
+    """An explanation that was asked for and could not be made: there is no heatmap of it."""
+
+    #: Label of the finding or segment that should have been explained.
+    target: str
+    #: Name of the explainer, as routes write it.
+    method: str
+    #: What was in the way, in words.
+    reason: str
+    #: Parameters of the explainer, as of an ``Explanation``.
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """All that one model found in one image; masks and heatmaps lie on that image's grid."""
 
@@ -129,3 +143,5 @@ class Analysis:
     findings: tuple[Finding, ...] = ()
     segments: tuple[Segment, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    #: What was found, but could not be explained as asked.
+    failures: tuple[FailedExplanation, ...] = ()

@@ -15,6 +15,7 @@ from pydicom.uid import UID
 
 from dicom_io.check import check_object
 from dicom_io.codes import (
+    EXPLANATION_FAILED,
     EXPLANATION_OF,
     GATE_VERDICT,
     PRESENCE,
@@ -71,6 +72,8 @@ class Report:
 
     findings: tuple[ReportedFinding, ...]
     explanations: tuple[ReportedExplanation, ...]
+    #: One sentence for each explanation that could not be made.
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +110,9 @@ def list_results(folder: Path) -> tuple[StoredResult, ...]:
 
 def read_report(path: Path) -> Report:
     """Return the findings and explanations of a TID 1500 report."""
+    document = dcmread(path)
     findings, explanations = [], []
-    for group in _groups(dcmread(path)):
+    for group in _groups(document):
         numbers = _numbers(group)
         target = _value(group, EXPLANATION_OF)
         if target is not None:
@@ -128,7 +132,11 @@ def read_report(path: Path) -> Report:
                     present=_value(group, PRESENCE) == PRESENT.meaning,
                 )
             )
-    return Report(findings=tuple(findings), explanations=tuple(explanations))
+    return Report(
+        findings=tuple(findings),
+        explanations=tuple(explanations),
+        failures=tuple(_texts(document, EXPLANATION_FAILED)),
+    )
 
 
 def read_bands(path: Path) -> Bands:
@@ -173,6 +181,14 @@ def _groups(item: Dataset) -> Iterator[Dataset]:
             yield child
         else:
             yield from _groups(child)
+
+
+def _texts(item: Dataset, name: Code) -> Iterator[str]:
+    """Yield every text under a name, anywhere in the document."""
+    for child in item.get("ContentSequence") or ():
+        if _is_named(child, name):
+            yield str(child.TextValue)
+        yield from _texts(child, name)
 
 
 def _is_named(item: Dataset, name: Code) -> bool:

@@ -90,6 +90,10 @@ class ResidentModels:
         self._models[key] = model
         return model
 
+    def forget_all(self) -> None:
+        """Load every model anew when it is asked for next: one is not what it was."""
+        self._models.clear()
+
 
 def _close_sandbox(parent: int, memory_bytes: int) -> bool:
     """Give up what a model has no need for; return whether the network is gone, too."""
@@ -125,6 +129,8 @@ def _answer(message: Mapping[str, Any], models: ResidentModels, channel: Channel
         result = _fulfill(order_from_message(message), models, channel)
         return {"kind": "result", **result_to_message(result)}
     except Exception as error:  # noqa: BLE001 - entry point: every error is told to the worker
+        if "NetworkChangedError" in class_names(error):
+            models.forget_all()
         return _told(error)
 
 

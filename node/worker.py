@@ -49,6 +49,7 @@ _SPEAKING = frozenset(
         "UnsuitableInputError",
         "ModelUnavailableError",
         "ExplanationError",
+        "NetworkChangedError",
         "EncodingError",
         "ConfigError",
         "StorageFullError",

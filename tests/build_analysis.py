@@ -9,6 +9,7 @@ from dicom_io.analysis import (
     Analysis,
     Cost,
     Explanation,
+    FailedExplanation,
     Finding,
     Heatmap,
     MeasureValue,
@@ -263,6 +264,11 @@ def make_explanation(source, verdict=Verdict.PASSED, **changes):
         else (),
     }
     return Explanation(**(values | changes))
+
+
+def make_failure(target="synthetic lesion", method="grad_cam", **changes):
+    values = {"reason": "the network has no feature map", "parameters": {"channels": "sum"}}
+    return FailedExplanation(target=target, method=method, **(values | changes))
 
 
 def make_finding(probability=0.87, label="synthetic lesion"):

@@ -338,4 +338,7 @@ def _analysis_key(analysis: Analysis) -> str:
         f"{e.target}|{e.method}|{e.layer}|{e.baseline}|{sorted(e.parameters.items())}"
         for e in analysis.explanations
     ]
+    explained += [
+        f"failed|{e.target}|{e.method}|{sorted(e.parameters.items())}" for e in analysis.failures
+    ]
     return hashlib.sha256("\x1f".join([*words, *explained]).encode()).hexdigest()

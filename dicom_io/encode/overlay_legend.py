@@ -27,7 +27,7 @@ def overlay_legend(
     return Legend(
         head=_head(analysis, explanation, origin),
         scale=_scale(display) if display is not None else (),
-        body=(_outlines(segments), _checks(explanation), _model(analysis)),
+        body=(_outlines(segments), _checks(analysis, explanation), _model(analysis)),
     )
 
 
@@ -74,9 +74,11 @@ def _outlines(segments: Sequence[Segment]) -> tuple[Line, ...]:
     )
 
 
-def _checks(explanation: Explanation | None) -> tuple[Line, ...]:
+def _checks(analysis: Analysis, explanation: Explanation | None) -> tuple[Line, ...]:
     if explanation is None:
-        return ()
+        methods = sorted({failure.method for failure in analysis.failures})
+        text = f"NOT EXPLAINED: {', '.join(methods)} could not be made, the report says why"
+        return (Line(text=text, style=Style.STRONG_ALERT),) if methods else ()
     style = Style.STRONG if explanation.verdict is Verdict.PASSED else Style.STRONG_ALERT
     lines = [Line(text=f"Explanation: {verdict_text(explanation)}", style=style)]
     for measure in explanation.measures:

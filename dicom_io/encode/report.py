@@ -15,12 +15,13 @@ from highdicom.sr import (
 )
 from pydicom import Dataset
 
-from dicom_io.analysis import Analysis, Verdict
+from dicom_io.analysis import Analysis
 from dicom_io.codes import (
     CONCLUSION,
     DETECTION_RESULT,
     DEVICE,
     ENGLISH,
+    EXPLANATION_FAILED,
     IMAGE_LIBRARY,
     IMAGE_LIBRARY_GROUP,
     IMAGING_MEASUREMENT_REPORT,
@@ -28,6 +29,8 @@ from dicom_io.codes import (
     IMAGING_PROCEDURE,
     INTENDED_USE,
     MODEL_NOTICE,
+    PARTLY_WITH_FINDINGS,
+    PARTLY_WITHOUT_FINDINGS,
     PROCEDURE_REPORTED,
     QUALITATIVE_EVALUATIONS,
     RESPONSIBLE_CONTACT,
@@ -51,9 +54,10 @@ from dicom_io.encode.roles import REPORT
 from dicom_io.encode.words import (
     NOT_FOR_DIAGNOSIS,
     conclusion,
+    explained_text,
+    failure_text,
     finding_text,
     is_for_research,
-    verdict_text,
 )
 from dicom_io.origin import Origin
 from dicom_io.read import Input
@@ -187,16 +191,14 @@ def _image_library(writer: Writer) -> ContainerContentItem:
 
 def _statements(writer: Writer) -> Iterator[Dataset]:
     analysis, origin = writer.analysis, writer.origin
-    found = any(finding.present for finding in analysis.findings) or any(
-        segment.mask.any() for segment in analysis.segments
-    )
-    result = SUCCEEDED_WITH_FINDINGS if found else SUCCEEDED_WITHOUT_FINDINGS
-    yield writer.code(DETECTION_RESULT, result)
+    yield writer.code(DETECTION_RESULT, _result(analysis))
     yield writer.words(CONCLUSION, conclusion(analysis))
     for finding in analysis.findings:
         if not finding.present:
             yield writer.words(CONCLUSION, finding_text(finding))
-    yield writer.words(VISUAL_EXPLANATION, _explained(analysis))
+    yield writer.words(VISUAL_EXPLANATION, explained_text(analysis))
+    for failure in analysis.failures:
+        yield writer.words(EXPLANATION_FAILED, failure_text(failure))
     if is_for_research(origin):
         yield writer.words(USE_RESTRICTION, NOT_FOR_DIAGNOSIS)
     for name, text in (
@@ -208,14 +210,14 @@ def _statements(writer: Writer) -> Iterator[Dataset]:
             yield writer.words(name, text)
 
 
-def _explained(analysis: Analysis) -> str:
-    if not analysis.explanations:
-        return "No explanation was made: nothing reached its operating point, or none was asked for"
-    withheld = [e for e in analysis.explanations if e.verdict is Verdict.WITHHELD]
-    said = [f"{e.target} by {e.method}: {verdict_text(e)}" for e in analysis.explanations]
-    if withheld:
-        said.append("a withheld heatmap is in no object of this study")
-    return "; ".join(said)
+def _result(analysis: Analysis) -> Code:
+    """Return what CID 6047 says of it; an explainer is one of the algorithms."""
+    found = any(finding.present for finding in analysis.findings) or any(
+        segment.mask.any() for segment in analysis.segments
+    )
+    if analysis.failures:
+        return PARTLY_WITH_FINDINGS if found else PARTLY_WITHOUT_FINDINGS
+    return SUCCEEDED_WITH_FINDINGS if found else SUCCEEDED_WITHOUT_FINDINGS
 
 
 def _evidence(dataset: Dataset, writer: Writer) -> Dataset:

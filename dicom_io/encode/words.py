@@ -3,7 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_io.analysis import Analysis, Explanation, Finding, MeasureValue, Verdict
+from dicom_io.analysis import (
+    Analysis,
+    Explanation,
+    FailedExplanation,
+    Finding,
+    MeasureValue,
+    Verdict,
+)
 from dicom_io.origin import Origin
 
 NOT_FOR_DIAGNOSIS = "Research use: not for diagnostic use"
@@ -79,6 +86,26 @@ def verdict_text(explanation: Explanation) -> str:
         Verdict.LABELLED: "A CHECK FAILED",
         Verdict.WITHHELD: "WITHHELD: a check failed",
     }[explanation.verdict]
+
+
+def failure_text(failure: FailedExplanation) -> str:
+    """Return what could not be explained, and why: ``lesion by layer_cam: NOT EXPLAINED, ...``."""
+    return f"{failure.target} by {failure.method}: NOT EXPLAINED, {failure.reason}"
+
+
+def explained_text(analysis: Analysis) -> str:
+    """Return in one sentence what became of every explanation that was asked for."""
+    said = [f"{e.target} by {e.method}: {verdict_text(e)}" for e in analysis.explanations]
+    if any(e.verdict is Verdict.WITHHELD for e in analysis.explanations):
+        said.append("a withheld heatmap is in no object of this study")
+    if analysis.failures:
+        tried = len(analysis.explanations) + len(analysis.failures)
+        none = "" if analysis.explanations else "NOTHING IS EXPLAINED: "
+        said.append(f"{none}{len(analysis.failures)} of {tried} explanations could not be made")
+    return (
+        "; ".join(said)
+        or "No explanation was made: nothing reached its operating point, or none was asked for"
+    )
 
 
 def conclusion(analysis: Analysis) -> str:

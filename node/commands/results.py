@@ -139,8 +139,8 @@ def finding_rows(analysis: Analysis, volume: Volume) -> list[dict[str, object]]:
 
 
 def explanation_rows(analysis: Analysis) -> list[dict[str, object]]:
-    """Return one row for each explanation."""
-    return [
+    """Return one row for each explanation; those that could not be made come last."""
+    made: list[dict[str, object]] = [
         {
             "explained": each.target,
             "by": each.method,
@@ -149,6 +149,16 @@ def explanation_rows(analysis: Analysis) -> list[dict[str, object]]:
             "why": "\n".join((*each.reasons, *each.warnings)),
         }
         for each in analysis.explanations
+    ]
+    return made + [
+        {
+            "explained": each.target,
+            "by": each.method,
+            "verdict": "NOT EXPLAINED",
+            "measures": "",
+            "why": each.reason,
+        }
+        for each in analysis.failures
     ]
 
 
@@ -198,6 +208,15 @@ def _analysis(analysis: Analysis, volume: Volume) -> dict[str, Any]:
             for segment in analysis.segments
         ],
         "explanations": [_explanation(each) for each in analysis.explanations],
+        "failed_explanations": [
+            {
+                "target": each.target,
+                "method": each.method,
+                "parameters": dict(each.parameters),
+                "reason": each.reason,
+            }
+            for each in analysis.failures
+        ],
     }
 
 

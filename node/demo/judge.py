@@ -110,10 +110,13 @@ def finding_rows(report: Report) -> list[dict[str, object]]:
 
 
 def explanation_rows(judgement: Judgement) -> list[dict[str, object]]:
-    """Return one row for each explanation: its own measures, and the planted truth's."""
+    """Return one row for each explanation: its own measures, and the planted truth's.
+
+    Those that could not be made come last, with the reason.
+    """
     if judgement.report is None:
         return []
-    return [
+    made: list[dict[str, object]] = [
         {
             "explanation": each.method,
             "gate": each.verdict,
@@ -121,6 +124,10 @@ def explanation_rows(judgement: Judgement) -> list[dict[str, object]]:
             "against the truth": _against_truth(each.method, judgement.hits),
         }
         for each in judgement.report.explanations
+    ]
+    return made + [
+        {"explanation": failure, "gate": "NOT MADE", "measures": "", "against the truth": ""}
+        for failure in judgement.report.failures
     ]
 
 

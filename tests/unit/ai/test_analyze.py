@@ -8,7 +8,16 @@ import torch
 from pydicom import Dataset
 
 from ai.analyze import AnalyzeSettings, ExplainerRequest, analyze
-from ai.errors import ExplanationError, InvalidOutputError, UnsuitableInputError
+from ai.errors import (
+    BudgetError,
+    ExplanationCancelledError,
+    ExplanationError,
+    InvalidOutputError,
+    MeasureError,
+    NetworkChangedError,
+    UnsuitableInputError,
+    UnsuitableLayerError,
+)
 from ai.explainers.cam import LayerCAM
 from ai.explainers.integrated_gradients import IntegratedGradients
 from ai.model import Attribution, Budget, IntendedUse, Settings
@@ -33,6 +42,7 @@ class GradientExplainer:
 
     name: str = "gradient"
     noise: float = 0.0
+    error: Exception | None = None
     seen: list = field(default_factory=list, compare=False)
 
     def estimate_cost(self, network, x):
@@ -40,6 +50,8 @@ class GradientExplainer:
 
     def explain(self, network, x, target, settings=Settings()):  # noqa: B008
         self.seen.append(target)
+        if self.error is not None:
+            raise self.error
         x = x.detach().clone().requires_grad_()
         value = target(network(x), x)
         (gradient,) = torch.autograd.grad(value.sum(), x)
@@ -225,13 +237,59 @@ def test_same_seed_gives_the_same_heatmap_in_whatever_order(segmenter):
 
 
 def test_explainer_that_changes_the_network_is_caught(segmenter):
-    with pytest.raises(ExplanationError, match="left the network changed"):
+    with pytest.raises(NetworkChangedError, match="left the network of model bright changed"):
         analyze([image()], segmenter, [asked(VandalExplainer())], AnalyzeSettings())
 
 
-def test_relevance_on_another_grid_is_refused(segmenter):
-    with pytest.raises(ExplanationError, match="for an input of"):
-        analyze([image()], segmenter, [asked(CoarseExplainer())], AnalyzeSettings())
+def test_explainer_that_changes_the_network_and_then_fails_is_caught_too(segmenter):
+    vandal = VandalExplainer(error=UnsuitableLayerError("no layer"))
+
+    with pytest.raises(NetworkChangedError):
+        analyze([image()], segmenter, [asked(vandal)], AnalyzeSettings())
+
+
+def test_relevance_on_another_grid_is_no_explanation(segmenter):
+    analysis = analyze([image()], segmenter, [asked(CoarseExplainer())], AnalyzeSettings())
+
+    assert analysis.explanations == ()
+    assert "for an input of" in analysis.failures[0].reason
+
+
+@pytest.mark.parametrize("error", [UnsuitableLayerError, MeasureError, BudgetError])
+def test_explanation_that_cannot_be_made_costs_neither_findings_nor_others(classifier, error):
+    failing = ExplainerRequest(
+        name="cam", explainer=GradientExplainer(error=error("no feature map"), noise=0.5)
+    )
+
+    analysis = analyze([bright_image()], classifier, [failing, asked()], AnalyzeSettings())
+
+    targets = ["Nodule", "Effusion", "Mass"]
+    assert [f.label for f in analysis.findings if f.present] == ["Effusion", "Nodule", "Mass"]
+    assert [(e.target, e.method) for e in analysis.explanations] == [
+        (target, "gradient") for target in targets
+    ]
+    assert [(f.target, f.method, f.reason) for f in analysis.failures] == [
+        (target, "cam", "no feature map") for target in targets
+    ]
+    assert analysis.failures[0].parameters["noise"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("all"), ValueError("a mistake"), ExplanationCancelledError("stop")]
+)
+def test_memory_mistakes_and_a_caller_who_cancels_stay_errors(segmenter, error):
+    with pytest.raises(type(error)):
+        analyze([image()], segmenter, [asked(GradientExplainer(error=error))], AnalyzeSettings())
+
+
+def test_relevance_that_is_no_number_is_not_sound(segmenter):
+    broken = GradientExplainer(noise=float("nan"))
+
+    (explanation,) = analyze([image()], segmenter, [asked(broken)], AnalyzeSettings()).explanations
+
+    measures = {measure.name: measure.value for measure in explanation.measures}
+    assert measures["integrity"] == 0
+    assert "comprehensiveness" not in measures
 
 
 @pytest.mark.parametrize("kind", [LayerCAM, IntegratedGradients])

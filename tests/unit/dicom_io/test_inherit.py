@@ -7,7 +7,13 @@ import pytest
 from dicom_io.encode.inherit import Place, new_object, writable
 from dicom_io.origin import Site
 from dicom_io.uids import named_uid
-from tests.build_analysis import make_analysis, make_card, make_input, make_origin
+from tests.build_analysis import (
+    make_analysis,
+    make_card,
+    make_failure,
+    make_input,
+    make_origin,
+)
 
 PLACE = Place(
     role="thing",
@@ -110,3 +116,19 @@ def test_our_words_fit_the_character_set_of_the_source(character_set, text, expe
     dataset.SpecificCharacterSet = character_set
 
     assert writable(text, dataset) == expected
+
+
+def test_identifiers_tell_analyses_apart_that_failed_in_different_explanations():
+    one, again, other, differently = (
+        made(explanations=(), failures=(failure,))
+        for failure in (
+            make_failure(),
+            make_failure(reason="said otherwise"),
+            make_failure(method="occlusion"),
+            make_failure(parameters={"channels": "max"}),
+        )
+    )
+
+    assert one.SOPInstanceUID == again.SOPInstanceUID
+    uids = {each.SOPInstanceUID for each in (one, other, differently)}
+    assert len(uids) == 3

@@ -24,6 +24,7 @@ from tests.build_analysis import (
     make_card,
     make_enhanced_input,
     make_explanation,
+    make_failure,
     make_finding,
     make_input,
     make_origin,
@@ -177,6 +178,16 @@ def test_withheld_heatmap_is_not_painted_but_outlines_are():
     assert {d.SeriesDescription for d in objects} == {"AI outlines phantom"}
     plain = encoded(source, explanations=())
     assert [d.PixelData for d in objects] == [d.PixelData for d in plain]
+
+
+def test_outlines_alone_say_that_nothing_is_explained():
+    analysis = make_analysis(make_input(), explanations=(), failures=(make_failure(),))
+
+    legend = overlay_legend(analysis, None, None, analysis.segments, origin=make_origin())
+
+    said = [line.text for paragraph in legend.body for line in paragraph]
+    assert "NOT EXPLAINED: grad_cam could not be made, the report says why" in said
+    assert "AI evidence map" not in [line.text for line in legend.head]
 
 
 def test_nothing_to_paint_makes_no_series():

@@ -10,11 +10,13 @@ from pydicom.sr.codedict import codes
 
 from dicom_io.analysis import MeasureValue, Verdict
 from dicom_io.encode import relevance_bands, report, secondary_capture, segmentation
+from dicom_io.results import read_report
 from tests.build_analysis import (
     OBLIQUE,
     make_analysis,
     make_enhanced_input,
     make_explanation,
+    make_failure,
     make_finding,
     make_heatmap,
     make_input,
@@ -191,6 +193,43 @@ def test_absent_finding_alone_counts_as_nothing_found():
 
     assert "found nothing" in values(dataset, "Conclusion")[0]
     assert "not present, probability 10.0 %" in values(dataset, "Conclusion")[1]
+
+
+def test_explanation_that_could_not_be_made_is_told_with_its_reason():
+    dataset, _ = written(make_input(), failures=(make_failure(),))
+
+    assert values(dataset, "Result of the analysis") == [
+        "Not all algorithms succeeded; with findings"
+    ]
+    assert values(dataset, "Explanation that could not be made") == [
+        "synthetic lesion by grad_cam: NOT EXPLAINED, the network has no feature map"
+    ]
+    (said,) = (text for text in values(dataset, "Visual explanation") if "layer_cam" in text)
+    assert said.endswith("passed its checks; 1 of 2 explanations could not be made")
+
+
+def test_findings_without_any_explanation_never_look_explained():
+    failures = (make_failure(), make_failure(method="layer_cam"))
+    dataset, produced = written(make_input(), explanations=(), failures=failures)
+
+    assert values(dataset, "Visual explanation") == [
+        "NOTHING IS EXPLAINED: 2 of 2 explanations could not be made"
+    ]
+    assert values(dataset, "Verdict on the explanation") == []
+    assert [d.SeriesDescription for d in produced if "evidence" in d.SeriesDescription] == []
+    assert "PRESENT, probability 87.0 %" in values(dataset, "Conclusion")[0]
+
+
+def test_failed_explanation_is_read_back_from_the_report(tmp_path):
+    dataset, _ = written(make_input(), failures=(make_failure(),))
+    dataset.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+
+    said = read_report(tmp_path / "report.dcm")
+
+    assert said.failures == (
+        "synthetic lesion by grad_cam: NOT EXPLAINED, the network has no feature map",
+    )
+    assert [each.method for each in said.explanations] == ["layer_cam"]
 
 
 @pytest.mark.parametrize(

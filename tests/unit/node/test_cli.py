@@ -320,6 +320,23 @@ def test_a_folder_is_analyzed_without_a_pacs(pellucid, study, bundle, tmp_path):
     assert "H-1" not in json.dumps(found)
 
 
+def test_an_explanation_that_cannot_be_made_is_told_and_costs_no_finding(
+    pellucid, study, bundle, tmp_path
+):
+    status, out, err = pellucid(
+        "analyze", study, "--bundle", bundle, "--trust", "--explain", "layer_cam",
+        "--out", "out",
+    )  # fmt: skip
+
+    (found,) = json.loads((tmp_path / "out" / "analysis.json").read_text())["analyses"]
+    assert (status, err) == (0, "")
+    assert [segment["label"] for segment in found["segments"]] == ["bright"]
+    assert found["explanations"] == []
+    assert [each["method"] for each in found["failed_explanations"]] == ["layer_cam"]
+    assert found["failed_explanations"][0]["reason"]
+    assert "NOT EXPLAINED" in out
+
+
 def test_a_mask_written_as_nifti_lies_where_the_marker_is(pellucid, study, bundle, tmp_path):
     import nibabel
 

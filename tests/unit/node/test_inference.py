@@ -165,6 +165,19 @@ def test_memory_beyond_the_limit_is_an_error_and_no_death():
     assert done.stdout == b"refused\n"
 
 
+def test_after_a_changed_network_every_model_is_loaded_anew():
+    loaded: list[str] = []
+    models = ResidentModels(lambda settings: loaded.append(settings.name) or settings.name)
+    one = ModelSettings(name="a")
+
+    models.get(one)
+    models.get(one)
+    models.forget_all()
+    models.get(one)
+
+    assert loaded == ["a", "a"]
+
+
 def test_least_recently_used_model_makes_room():
     loaded: list[str] = []
 
