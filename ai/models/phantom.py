@@ -9,12 +9,14 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from ai.errors import ModelUnavailableError
 from ai.model import Label, Prediction, Prepared
+from ai.models.bundle_files import read_verified, verify_bundle
 from ai.models.intended_use import require_suitable
 from ai.phantom.head import prepare_head
 from ai.phantom.network import PhantomNetwork
@@ -30,6 +32,8 @@ NOTICE = (
 )
 #: Inside the package ``ai.phantom``; made by ``python -m ai.phantom.train``.
 WEIGHTS_FILE = "data/weights.pt"
+#: Inside the folder that the settings name.
+OWN_WEIGHTS_FILE = "weights.pt"
 WEIGHTS_SHA256 = "e6669d9463c471ccf2e29f5ab65345eba72de3c7c964ac83fc412e10d03821d3"
 
 
@@ -58,17 +62,20 @@ class PhantomModel:
 
 
 def load(settings: ModelSettings) -> PhantomModel:
-    """Return the phantom model with the weights of the package.
+    """Return the phantom model with the weights of the package, or of one's own training.
+
+    Own weights are the file ``weights.pt`` in the folder ``settings.bundle``, as
+    ``python -m ai.phantom.train --out`` writes it, with its sha256 among the settings.
 
     Raises
     ------
     ModelUnavailableError
-        If the weights are missing or are not those that belong to this code.
+        If the weights are missing or are not those that were named.
     """
-    weights = _read_weights()
+    weights = _package_weights() if settings.bundle is None else _own_weights(settings)
     return PhantomModel(
-        card=_card(settings),
-        network=verified_network(weights),
+        card=_card(settings, weights),
+        network=_network(weights),
         labels=(Label(channel=0, name=LABEL, concept=SYNTHETIC_LESION),),
         threshold=settings.threshold,
         temperature=settings.temperature,
@@ -76,19 +83,39 @@ def load(settings: ModelSettings) -> PhantomModel:
     )
 
 
-def verified_network(weights: bytes) -> PhantomNetwork:
-    """Return the network with the bytes of its weights file, frozen and in evaluation mode.
+def require_package_weights(weights: bytes) -> bytes:
+    """Return the bytes of the weights file if they are those that belong to this code.
 
     Raises
     ------
     ModelUnavailableError
-        If they are not the bytes that belong to this code.
+        If they are not.
     """
     digest = hashlib.sha256(weights).hexdigest()
     if digest != WEIGHTS_SHA256:
         raise ModelUnavailableError(
             f"{WEIGHTS_FILE} has sha256 {digest}, expected {WEIGHTS_SHA256}: install it again"
         )
+    return weights
+
+
+def _package_weights() -> bytes:
+    try:
+        return require_package_weights((files("ai.phantom") / WEIGHTS_FILE).read_bytes())
+    except FileNotFoundError as error:
+        raise ModelUnavailableError(
+            f"the package has no {WEIGHTS_FILE}; install it again"
+        ) from error
+
+
+def _own_weights(settings: ModelSettings) -> bytes:
+    folder = settings.bundle or Path()
+    verify_bundle(folder, settings.sha256)
+    return read_verified(folder, OWN_WEIGHTS_FILE, settings.sha256)
+
+
+def _network(weights: bytes) -> PhantomNetwork:
+    """Return the network with its weights, frozen and in evaluation mode."""
     network = PhantomNetwork()
     network.load_state_dict(
         torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True), strict=True
@@ -96,20 +123,11 @@ def verified_network(weights: bytes) -> PhantomNetwork:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _read_weights() -> bytes:
-    try:
-        return (files("ai.phantom") / WEIGHTS_FILE).read_bytes()
-    except FileNotFoundError as error:
-        raise ModelUnavailableError(
-            f"the package has no {WEIGHTS_FILE}; install it again"
-        ) from error
-
-
-def _card(settings: ModelSettings) -> ModelCard:
+def _card(settings: ModelSettings, weights: bytes) -> ModelCard:
     return ModelCard(
         name=settings.name,
         version="1",
-        weights_sha256=WEIGHTS_SHA256,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
         description="Finds synthetic lesions that were planted into an MNI152 head",
         manufacturer="Pellucid",
         intended_use=settings.intended_use.text or "Acceptance and constancy tests with phantoms",

@@ -10,7 +10,7 @@ import torch
 from ai.errors import ModelUnavailableError, UnsuitableInputError
 from ai.explainers.cam import LayerCAM
 from ai.model import IntendedUse, ModelSettings
-from ai.models.phantom import LABEL, NOTICE, WEIGHTS_FILE, load, verified_network
+from ai.models.phantom import LABEL, NOTICE, WEIGHTS_FILE, load, require_package_weights
 from ai.phantom.figures import (
     area_under_curve,
     mean_localizations,
@@ -97,7 +97,7 @@ def test_weights_are_small_and_changed_ones_are_refused():
 
     assert len(weights) <= 2_000_000
     with pytest.raises(ModelUnavailableError, match="expected"):
-        verified_network(weights[:-1] + b"!")
+        require_package_weights(weights[:-1] + b"!")
 
 
 def test_image_outside_the_configured_use_is_refused():
