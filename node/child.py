@@ -110,7 +110,10 @@ class InferenceChild:
             return self._converse(order, wanted, told)
         except (ChannelClosedError, ChannelProtocolError) as error:
             raise ChildDiedError(f"the inference child {self._post_mortem()}") from error
-        except (TimeLimitError, AbandonedError):
+        except RemoteError:
+            raise
+        except BaseException:
+            # The answer to an order that is broken off must not be taken for that to the next.
             self.end()
             raise
 

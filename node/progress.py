@@ -4,8 +4,13 @@ It is a courtesy and no state: whatever is decided is decided from the ledger.
 """
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _FOLDER = "progress"
 
@@ -26,17 +31,19 @@ class Progress:
 
 
 def write_progress(data: Path, progress: Progress) -> None:
-    """Put down what a worker is doing."""
+    """Put down what a worker is doing, if that is possible."""
     folder = data / _FOLDER
-    folder.mkdir(exist_ok=True)
-    part = folder / f"{progress.worker}.part"
-    part.write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    part.replace(folder / f"{progress.worker}.json")
+    with _courtesy():
+        folder.mkdir(exist_ok=True)
+        part = folder / f"{progress.worker}.part"
+        part.write_text(json.dumps(asdict(progress)), encoding="utf-8")
+        part.replace(folder / f"{progress.worker}.json")
 
 
 def clear_progress(data: Path, worker: str) -> None:
     """Put down that a worker is idle."""
-    (data / _FOLDER / f"{worker}.json").unlink(missing_ok=True)
+    with _courtesy():
+        (data / _FOLDER / f"{worker}.json").unlink(missing_ok=True)
 
 
 def read_progress(data: Path) -> tuple[Progress, ...]:
@@ -48,3 +55,13 @@ def read_progress(data: Path) -> tuple[Progress, ...]:
         except FileNotFoundError:
             continue  # its worker has become idle in between
     return tuple(found)
+
+
+@contextmanager
+def _courtesy() -> Iterator[None]:
+    """Let no task fail because nobody can see how far it is."""
+    try:
+        yield
+    except OSError as error:
+        extra = {"event": "progress_unknown", "reason": str(error)}
+        logger.debug("progress cannot be put down", extra=extra)

@@ -1,5 +1,6 @@
 """The worker's handle on its child: whatever the child does, the worker hears one named error."""
 
+import errno
 import json
 import os
 import sys
@@ -84,6 +85,18 @@ def test_result_names_the_written_files(child, tmp_path):
     assert result.seconds == {"analyze": 0.1}
     assert told == ["stage"]
     assert child.isolated is True
+
+
+def test_order_that_the_worker_breaks_off_never_answers_for_the_next(child, tmp_path):
+    def cannot_note(_message):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        run(child, order(tmp_path, "two"), told=cannot_note)
+
+    result, _ = run(child, order(tmp_path, "ok"))
+
+    assert len(result.files) == 1
 
 
 def test_second_order_goes_to_the_same_process(child, tmp_path):
