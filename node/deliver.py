@@ -14,6 +14,7 @@ from itertools import islice
 
 from pynetdicom.association import Association
 
+from dicom_io.errors import DamagedFileError
 from node.config import Peer
 from node.errors import retry_delay_seconds
 from node.ledger import outbox
@@ -115,6 +116,8 @@ class Destination:
                 owed.append((delivery, stored_object(delivery.path)))
             except FileNotFoundError:
                 self._park(delivery, None, "its file is missing from the store")
+            except DamagedFileError:
+                self._park(delivery, None, "its file in the store is damaged")
         return owed
 
     def _send_batch(self, left: deque[tuple[Delivery, StoredObject]]) -> None:
@@ -133,6 +136,12 @@ class Destination:
             self._postpone([left[0][0]], None, str(error))
         except (UnreachableError, AssociationRejectedError, NoContextError) as error:
             self._record_refused_association([delivery for delivery, _ in left], error)
+        except Exception as error:
+            if not left:
+                raise
+            # Whatever it is, it must not keep back what comes behind it.
+            logger.exception("sending failed here", extra=_about(left[0][0], "sending_failed"))
+            self._postpone([left[0][0]], None, f"sending failed here ({type(error).__name__})")
 
     def _send(self, association: Association, delivery: Delivery, item: StoredObject) -> None:
         try:

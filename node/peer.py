@@ -24,6 +24,8 @@ from pynetdicom.presentation import (
 )
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from dicom_io.errors import DamagedFileError
+from dicom_io.header import PARSE_ERRORS
 from node.config import Peer
 
 #: Presentation contexts that fit into one association (PS3.8 9.3.2.2: odd numbers to 255).
@@ -139,14 +141,27 @@ def send_files(
 
 
 def stored_object(path: Path) -> StoredObject:
-    """Return what the File Meta Information (PS3.10 7.1) of a file says of its object."""
-    meta = read_file_meta_info(path)
-    return StoredObject(
-        path=path,
-        sop_class_uid=str(meta.MediaStorageSOPClassUID),
-        sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
-        transfer_syntax_uid=str(meta.TransferSyntaxUID),
-    )
+    """Return what the File Meta Information (PS3.10 7.1) of a file says of its object.
+
+    Raises
+    ------
+    DamagedFileError
+        It says nothing that can be understood.
+    """
+    try:
+        meta = read_file_meta_info(path)
+        return StoredObject(
+            path=path,
+            sop_class_uid=str(meta.MediaStorageSOPClassUID),
+            sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+            transfer_syntax_uid=str(meta.TransferSyntaxUID),
+        )
+    except PARSE_ERRORS as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DamagedFileError(
+            f"{path.name} has no File Meta Information that can be read (PS3.10 7.1)"
+        ) from error
 
 
 def batches(objects: Sequence[StoredObject]) -> Iterator[tuple[StoredObject, ...]]:

@@ -107,6 +107,42 @@ def test_one_refused_object_does_not_keep_back_the_others(engine, tmp_path):
     ]
 
 
+def test_object_damaged_in_the_store_does_not_keep_back_the_others(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=2)
+    damaged, _ = outbox.of_task(engine, task.id)
+    damaged.path.write_bytes(b"no longer DICOM")
+
+    with StandInPacs(tmp_path / "pacs") as pacs:
+        Destination(engine, peer_at(pacs.port), QUICK).deliver_due()
+
+        assert pacs.received == {"2.25.2": 1}
+    assert [state for state, _, _ in states(engine, task)] == [
+        DeliveryState.PARKED,
+        DeliveryState.DELIVERED,
+    ]
+
+
+def test_object_whose_sending_fails_here_does_not_keep_back_the_others(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=3)
+    _, vanishing, _ = outbox.of_task(engine, task.id)
+
+    def lose_second(uid: str) -> int:
+        vanishing.path.unlink(missing_ok=True)
+        return 0x0000
+
+    with StandInPacs(tmp_path / "pacs", answer=lose_second) as pacs:
+        destination = Destination(engine, peer_at(pacs.port), QUICK)
+        destination.deliver_due()
+        destination.deliver_due()
+
+        assert pacs.received == {"2.25.1": 1, "2.25.3": 1}
+    assert [state for state, _, _ in states(engine, task)] == [
+        DeliveryState.DELIVERED,
+        DeliveryState.PARKED,
+        DeliveryState.DELIVERED,
+    ]
+
+
 def test_dead_destination_is_tried_again_until_it_waits_for_a_person(engine, tmp_path, closed_port):
     task = owe(engine, tmp_path, destination="pacs")
     destination = Destination(engine, peer_at(closed_port), QUICK)
