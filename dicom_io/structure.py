@@ -141,7 +141,8 @@ def _element(walk: _Walk, container: _Container) -> None:
     if length == _UNDEFINED:
         _open_undefined(walk, container, tag, representation)
     elif nested:
-        _open(walk, container, "sequence", length=length, explicit=container.explicit)
+        explicit = _holds_explicit(container, representation)
+        _open(walk, container, "sequence", length=length, explicit=explicit)
     else:
         _skip(walk, container, tag, length)
 
@@ -157,7 +158,11 @@ def _head(walk: _Walk, container: _Container) -> tuple[int, bytes, int]:
         return tag, b"", int(struct.unpack_from("<I", walk.encoded, start + 4)[0])
     representation = walk.encoded[start + 4 : start + 6]
     if representation not in _LONG:
-        _require(representation.isalpha() and representation.isupper(), "no VR", start)
+        if not (representation.isalpha() and representation.isupper()):
+            raise StructureError(
+                f"the element at byte {start} has no VR (PS3.5 7.1.2): "
+                "the transfer syntax promises explicit VR"
+            )
         walk.position = start + 8
         return tag, representation, int(struct.unpack_from("<H", walk.encoded, start + 6)[0])
     _require(start + 12 <= container.limit, "an element's head is cut", start)
@@ -172,9 +177,13 @@ def _open_undefined(walk: _Walk, container: _Container, tag: int, representation
         _open(walk, container, "fragments", length=None, explicit=container.explicit)
         return
     _require(representation in (b"SQ", b"UN", b""), "an undefined length", walk.position)
-    # PS3.5 6.2.2: a sequence of unknown VR and undefined length holds implicit VR.
-    explicit = container.explicit and representation != b"UN"
+    explicit = _holds_explicit(container, representation)
     _open(walk, container, "sequence", length=None, explicit=explicit)
+
+
+def _holds_explicit(container: _Container, representation: bytes) -> bool:
+    # PS3.5 6.2.2: a sequence of unknown VR holds implicit VR.
+    return container.explicit and representation != b"UN"
 
 
 def _item(walk: _Walk, container: _Container) -> None:

@@ -19,6 +19,7 @@ from dicom_io.structure import (
     read_structure,
 )
 
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 
 
@@ -76,6 +77,27 @@ def test_device_uids_are_found_in_the_contributing_equipment(implicit):
     )
 
     assert found.device_uids == {"2.25.77"}
+
+
+def test_contributing_equipment_of_unknown_vr_holds_implicit_vr():
+    device = Dataset()
+    device.DeviceUID = "2.25.77"
+    inner = encode(device, implicit=True)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+    encoded = explicit_element(0x0018, 0xA001, b"UN", item)
+
+    found = read_structure(encoded, EXPLICIT_LITTLE_ENDIAN)
+
+    assert found.device_uids == {"2.25.77"}
+
+
+def test_implicit_vr_in_a_compressed_transfer_syntax_is_refused():
+    # PS3.5 A.4: encapsulated transfer syntaxes are explicit VR; pydicom's SC_rgb_jpeg is not.
+    content = Path(get_testdata_file("SC_rgb_jpeg.dcm", download=False)).read_bytes()
+    meta_length = int.from_bytes(content[140:144], "little")
+
+    with pytest.raises(StructureError, match=r"byte 0 has no VR.*PS3.5 7.1.2"):
+        read_structure(content[144 + meta_length :], JPEG_BASELINE)
 
 
 @pytest.mark.parametrize(
