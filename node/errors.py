@@ -52,9 +52,8 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "UnsuitableInputError": Decision.REJECT,
         "OutOfMemoryError": Decision.RETRY,
         "MemoryError": Decision.RETRY,
-        "ConnectionError": Decision.RETRY,
-        "TimeoutError": Decision.RETRY,
-        "StorageFullError": Decision.RETRY,
+        # The machine or the network: disk full, no process left, a file or a peer out of reach.
+        "OSError": Decision.RETRY,
         "DeliveryRefusedError": Decision.RETRY,
         "OperationalError": Decision.RETRY,
         "ModelUnavailableError": Decision.PARK,

@@ -209,8 +209,8 @@ class _Node:
     def _start_workers(self) -> None:
         count = self._config.node.workers
         names = [f"{socket.gethostname()}-{index}" for index in range(count)]
-        # We alone have the data folder, so whoever held these names before is dead.
-        tasks.reclaim_from(self._engine, names, _now())
+        # We alone have the data folder, so whoever held these names before ended with its node.
+        tasks.release_from(self._engine, names, _now())
         for index, name in enumerate(names):
             settings = self._worker_settings(index, name)
             start = functools.partial(_started_worker, settings, self._birth)

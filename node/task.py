@@ -18,7 +18,7 @@ class State(StrEnum):
     PARKED = "parked"
     #: A mistake of ours; the error keeps what is known.
     FAILED = "failed"
-    #: Its worker died twice while running it.
+    #: The processes that ran it died twice while the node lived.
     QUARANTINED = "quarantined"
     CANCELLED = "cancelled"
 

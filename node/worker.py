@@ -52,7 +52,7 @@ _SPEAKING = frozenset(
         "NetworkChangedError",
         "EncodingError",
         "ConfigError",
-        "StorageFullError",
+        "OSError",
         "MemoryError",
     }
 )
@@ -252,8 +252,7 @@ class Worker:
         if not lease.held:
             logger.warning("lease lost, result dropped", extra=_about(task, "lease_lost"))
             return
-        now = _now()
-        tasks.give_up(self._engine, task, state=State.READY, error="", now=now, not_before=now)
+        tasks.hand_back(self._engine, task, _now())
         logger.info("task handed back, the node stops", extra=_about(task, "task_handed_back"))
 
     def _record_death(self, task: Task, error: ChildDiedError | TimeLimitError) -> None:

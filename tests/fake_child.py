@@ -67,6 +67,11 @@ def out_of_memory(folder, wire, order):
     return {"kind": "error", "names": ["OutOfMemoryError"], "message": "", "places": []}
 
 
+def disk_full(folder, wire, order):
+    message = "[Errno 28] No space left on device"
+    return {"kind": "error", "names": ["OSError", "Exception"], "message": message, "places": []}
+
+
 def mistake(folder, wire, order):
     return {
         "kind": "error",
@@ -147,6 +152,7 @@ SCRIPTS = {
     "babble": babble,
     "error": error,
     "out of memory": out_of_memory,
+    "disk full": disk_full,
     "mistake": mistake,
     "environment": environment,
 }

@@ -158,7 +158,7 @@ task = Table(
     Column("priority", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
-    # Leases that ran out since a person last made it ready.
+    # Processes that died of it since a person last made it ready.
     Column("deaths", Integer, nullable=False),
     Column("token", Integer, nullable=False),
     Column("worker", Text, nullable=False),

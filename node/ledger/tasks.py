@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
 
-from node.errors import TransitionError
+from node.errors import ATTEMPTS, TransitionError
 from node.ledger import audit
 from node.ledger.engine import insert_missing, reading
 from node.ledger.schema import artifact, delivery, task, task_event
 from node.task import TRANSITIONS, DeliveryState, NewDelivery, PlannedTask, State, Task
 
-#: Workers that a task may kill before it is put aside.
+#: Processes that a task may kill while the node lives, before it is put aside.
 _DEATHS = 2
 _OPERATOR = "operator"
 
@@ -181,24 +181,40 @@ def died(engine: Engine, held: Task, *, error: str, now: datetime) -> State | No
     return State(moved[0].state) if moved else None
 
 
-def reclaim_expired(engine: Engine, now: datetime) -> tuple[int, ...]:
-    """Take back tasks whose lease is over: READY again, or QUARANTINED at the second death.
-
-    Returns the ids of all that were taken back.
-    """
+def hand_back(engine: Engine, held: Task, now: datetime) -> bool:
+    """End a running attempt as if it had never begun: READY at once; fenced."""
+    change = _Change(before=State.RUNNING, after=State.READY, now=now)
+    values = {"lease_until": None, "not_before": now, "attempt": task.c.attempt - 1}
     with engine.begin() as connection:
-        moved = _bury(connection, task.c.lease_until < now, "the worker did not come back", now)
-    return tuple(int(row.id) for row in moved)
+        return bool(_move(connection, change, _held(held), **values))
 
 
 def reclaim_from(engine: Engine, workers: Collection[str], now: datetime) -> tuple[int, ...]:
-    """Take back the tasks of workers that are known to be dead, before their leases are over.
+    """Take back the tasks of workers that have died while the node lived.
 
     Returns the ids of all that were taken back: READY, or QUARANTINED at the second death.
     """
     with engine.begin() as connection:
         moved = _bury(connection, task.c.worker.in_(workers), "its worker died", now)
     return tuple(int(row.id) for row in moved)
+
+
+def release_from(engine: Engine, workers: Collection[str], now: datetime) -> tuple[int, ...]:
+    """Take back the tasks of workers that have ended with the whole node: no task is to blame.
+
+    Returns the ids of all that were taken back: READY, or PARKED when the attempts are used up.
+    """
+    with engine.begin() as connection:
+        return _interrupt(connection, task.c.worker.in_(workers), "the node ended", now)
+
+
+def reclaim_expired(engine: Engine, now: datetime) -> tuple[int, ...]:
+    """Take back tasks whose lease is over: the machine stood still, or its clock was set.
+
+    Returns the ids of all that were taken back: READY, or PARKED when the attempts are used up.
+    """
+    with engine.begin() as connection:
+        return _interrupt(connection, task.c.lease_until < now, "its worker fell silent", now)
 
 
 def retry(engine: Engine, task_id: int, now: datetime) -> None:
@@ -311,6 +327,17 @@ def _bury(
     values = {"lease_until": None, "not_before": now, "deaths": task.c.deaths + 1}
     quarantined = _move(connection, last, condition & (task.c.deaths >= _DEATHS - 1), **values)
     return [*quarantined, *_move(connection, again, condition, **values)]
+
+
+def _interrupt(
+    connection: Connection, condition: ColumnElement[bool], error: str, now: datetime
+) -> tuple[int, ...]:
+    words = f"{error} while it ran; it has been tried {ATTEMPTS} times"
+    last = _Change(before=State.RUNNING, after=State.PARKED, now=now, error=words)
+    again = _Change(before=State.RUNNING, after=State.READY, now=now, error=error)
+    values = {"lease_until": None, "not_before": now}
+    parked = _move(connection, last, condition & (task.c.attempt >= ATTEMPTS), **values)
+    return tuple(int(row.id) for row in (*parked, *_move(connection, again, condition, **values)))
 
 
 def _held(held: Task) -> ColumnElement[bool]:

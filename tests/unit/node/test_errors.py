@@ -1,5 +1,6 @@
 """What is done about which error."""
 
+import errno
 import subprocess
 import sys
 
@@ -27,6 +28,8 @@ from node.task import TRANSITIONS, State
         (UnsuitableInputError("child"), Decision.REJECT),
         (MemoryError(), Decision.RETRY),
         (ConnectionResetError(), Decision.RETRY),
+        (BlockingIOError(errno.EAGAIN, "no process left"), Decision.RETRY),
+        (OSError(errno.ENOSPC, "No space left on device"), Decision.RETRY),
         (ModelUnavailableError("hash"), Decision.PARK),
         (ConfigError("key"), Decision.PARK),
         (EncodingError("tag"), Decision.FAIL),

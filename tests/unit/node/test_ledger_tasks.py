@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 import node
-from node.errors import TransitionError
+from node.errors import ATTEMPTS, TransitionError
 from node.ledger import instances, outbox, schema, studies, tasks
 from node.ledger.engine import reading
 from node.task import TRANSITIONS, NewDelivery, PlannedTask, Priority, State
@@ -117,13 +117,43 @@ def test_a_renewed_lease_is_not_over(engine):
 def test_a_task_that_kills_two_workers_is_quarantined(engine):
     (task_id,) = plan(engine)
     tasks.claim(engine, "w1", at(0))
-    tasks.reclaim_expired(engine, at(61))
+    tasks.reclaim_from(engine, ["w1"], at(61))
     first = tasks.find(engine, task_id).state
     held = tasks.claim(engine, "w2", at(62))
 
     assert first is State.READY
     assert tasks.died(engine, held, error="killed by signal 9", now=at(63)) is State.QUARANTINED
     assert tasks.claim(engine, "w3", at(64)) is None
+
+
+@pytest.mark.parametrize(
+    "interrupt",
+    [
+        lambda engine, now: tasks.release_from(engine, ["w"], now),
+        tasks.reclaim_expired,
+    ],
+)
+def test_a_task_is_not_to_blame_for_power_cuts_and_pauses_of_the_machine(engine, interrupt):
+    (task_id,) = plan(engine)
+
+    states = []
+    for cut in range(ATTEMPTS):
+        tasks.claim(engine, "w", at(cut * 100))
+        interrupt(engine, at(cut * 100 + 61))
+        states.append(tasks.find(engine, task_id).state)
+
+    assert states == [State.READY] * (ATTEMPTS - 1) + [State.PARKED]
+    assert "5 times" in tasks.find(engine, task_id).error
+
+
+def test_a_task_handed_back_has_not_been_tried(engine):
+    (task_id,) = plan(engine)
+
+    for restart in range(ATTEMPTS):
+        held = tasks.claim(engine, "w", at(restart))
+        assert tasks.hand_back(engine, held, at(restart))
+
+    assert tasks.find(engine, task_id).attempt == 0
 
 
 def test_an_operator_gives_fresh_attempts(engine):
@@ -188,11 +218,12 @@ def test_every_change_has_its_event_and_its_audit_row(engine):
     ]
 
 
+PLAIN_MOVES = ["claim", "finish", "died", "expire", "cut", "hand_back", "retry", "cancel"]
 ENDINGS = st.sampled_from([state for state in State if state is not State.RUNNING])
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("give_up"), ENDINGS),
-        st.tuples(st.sampled_from(["claim", "finish", "died", "expire", "retry", "cancel"])),
+        st.tuples(st.sampled_from(PLAIN_MOVES)),
     ),
     max_size=12,
 )
@@ -226,6 +257,8 @@ def _apply(engine, held, move, ending=None, *, now):
         "finish": lambda: tasks.finish(engine, held, [owed()], now),
         "died": lambda: tasks.died(engine, held, error="gone", now=now),
         "expire": lambda: tasks.reclaim_expired(engine, now),
+        "cut": lambda: tasks.release_from(engine, ["w"], now),
+        "hand_back": lambda: tasks.hand_back(engine, held, now),
         "give_up": lambda: tasks.give_up(engine, held, state=ending, error="e", now=now),
         "retry": lambda: tasks.retry(engine, held.id, now),
         "cancel": lambda: tasks.cancel(engine, held.id, now),

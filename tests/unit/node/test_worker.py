@@ -196,6 +196,25 @@ def test_task_of_a_route_that_is_gone_waits_for_a_person(engine, tmp_path):
     assert "'removed'" in task.error
 
 
+def test_task_is_done_though_its_progress_cannot_be_put_down(engine, tmp_path):
+    task_id = ready_task(engine, tmp_path)
+    (tmp_path / "progress").write_text("a file where the folder should be")
+
+    work_once(engine, settings(tmp_path, "ok"))
+
+    assert state_of(engine, task_id) is State.DONE
+
+
+def test_task_that_finds_the_disk_full_is_tried_again(engine, tmp_path):
+    task_id = ready_task(engine, tmp_path)
+
+    work_once(engine, settings(tmp_path, "disk full"))
+
+    task = tasks.find(engine, task_id)
+    assert task.state is State.READY
+    assert task.error == "OSError: [Errno 28] No space left on device"
+
+
 def test_hanging_task_is_ended_at_its_time_limit(engine, tmp_path):
     task_id = ready_task(engine, tmp_path)
     child = ChildSettings(folder=tmp_path / "work", command=FAKE, time_limit_seconds=1.0)
