@@ -20,6 +20,9 @@ Transform = Callable[[dict[str, Any]], dict[str, Any]]
 #: MONAI moves axes in these without moving the affine.
 _SILENT_TRANSFORMS = frozenset({"Transpose", "Transposed", "SqueezeDim", "SqueezeDimd"})
 
+#: From a voxel's center to its face, and what rounding adds.
+_TO_FACE = 0.5001
+
 
 def prepare(
     volume: Volume,
@@ -111,9 +114,12 @@ def mask_to_prepared_grid(mask: NDArray[np.bool_], prepared: Prepared) -> Tensor
     moved = resample_nearest(values, prepared.source_from_prepared, (first, second, third))[0]
     if not bool(moved.any()):
         to_prepared = np.linalg.inv(prepared.source_from_prepared)
-        centers = np.rint(np.argwhere(mask) @ to_prepared[:3, :3].T + to_prepared[:3, 3])
-        inside = np.all((centers >= 0) & (centers < moved.shape), axis=1)
-        moved[tuple(torch.as_tensor(centers[inside].T.astype(np.int64)))] = True
+        centers = np.argwhere(mask) @ to_prepared[:3, :3].T + to_prepared[:3, 3]
+        last = np.array(moved.shape) - 1
+        # Up to the outer faces of the outermost voxels, as the way back takes them.
+        inside = np.all((centers >= -_TO_FACE) & (centers <= last + _TO_FACE), axis=1)
+        nearest = np.clip(np.rint(centers[inside]), 0, last).astype(np.int64)
+        moved[tuple(torch.as_tensor(nearest.T))] = True
     return moved.reshape(spatial)
 
 

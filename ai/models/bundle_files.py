@@ -10,11 +10,22 @@ _CHUNK = 1 << 20
 
 
 def hash_bundle(folder: Path) -> dict[str, str]:
-    """Return the sha256 (hex) of every file under ``folder`` by its POSIX path within it."""
-    names = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
-    return {name: _hash(folder / name) for name in names}
+    """Return the sha256 (hex) of every file under ``folder`` by its POSIX path within it.
+
+    Raises
+    ------
+    ModelUnavailableError
+        There is something that no hash covers: a link to a folder, a link to nothing, a socket.
+    """
+    found = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*"))
+    for name, path in found:
+        if path.is_dir() and path.is_symlink():
+            raise ModelUnavailableError(
+                f"bundle {folder}: {name} is a link to a folder, which no hash covers: copy it"
+            )
+        if not path.is_dir() and not path.is_file():
+            raise ModelUnavailableError(f"bundle {folder}: {name} is no file: remove it")
+    return {name: _hash(path) for name, path in found if path.is_file()}
 
 
 def verify_bundle(folder: Path, expected: Mapping[str, str]) -> None:

@@ -117,15 +117,21 @@ class MonaiBundle:
         """
         with torch.no_grad():
             output = logits_of(self.inferer(inputs=prepared.tensor, network=self.network))
-            calibrated = output if self.temperature == 1.0 else output / self.temperature
             if output.ndim == 2:
-                probabilities = class_probabilities(calibrated, self.postprocessing, self.labels)
+                probabilities = class_probabilities(
+                    output,
+                    self.postprocessing,
+                    self.labels,
+                    temperature=self.temperature,
+                    ends_in_activation=_ends_in_activation(self.network),
+                )
                 return Prediction(output=output, probabilities=probabilities)
             if output.shape[2:] != prepared.tensor.shape[2:]:
                 raise ModelUnavailableError(
                     f"model {self.card.name}: output of shape {tuple(output.shape)} for an input "
                     f"of {tuple(prepared.tensor.shape)}: neither classes nor a segmentation"
                 )
+            calibrated = output if self.temperature == 1.0 else output / self.temperature
             masks = source_masks(calibrated, prepared, self.postprocessing, self.labels)
         return Prediction(output=output, masks=masks)
 
@@ -320,6 +326,11 @@ def _ready(network: nn.Module, device: str) -> nn.Module:
         # Several times faster on a CPU in this layout.
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network
+
+
+def _ends_in_activation(network: nn.Module) -> bool:
+    layers = [module for module in network.modules() if not any(module.children())]
+    return isinstance(layers[-1], nn.Sigmoid | nn.Softmax)
 
 
 def _spatial_dims(network: nn.Module) -> int:

@@ -44,30 +44,53 @@ def part_at_inversion(transforms: Sequence[Transform], image_key: str) -> Postpr
 
 
 def class_probabilities(
-    output: Tensor, post: Postprocessing, labels: Sequence[Label]
+    output: Tensor,
+    post: Postprocessing,
+    labels: Sequence[Label],
+    *,
+    temperature: float = 1.0,
+    ends_in_activation: bool = False,
 ) -> dict[str, float]:
     """Return label name to probability for a classifier's output [1, K].
 
-    Only the bundle's activation is applied; where it has none but takes the most probable class,
-    classes exclude each other and softmax is meant.
+    Only the bundle's activation is applied. Where it has none, the network's own is enough; where
+    neither has one but the most probable class is taken, classes exclude each other and softmax is
+    meant.
+
+    Parameters
+    ----------
+    temperature
+        Divides the logits before the activation.
+    ends_in_activation
+        Whether the network's last layer is a sigmoid or a softmax.
 
     Raises
     ------
     ModelUnavailableError
-        There is no activation and the output is no probability, or a label has no channel.
+        There is no activation and the output is no probability, or is one already and a
+        temperature is asked for; or a label has no channel.
     """
     _require_channels(output, labels)
+    logits = output[0] / temperature
     activations: list[Any] = [step for step in post.steps if isinstance(step, Activationsd)]
     if activations:
-        values = _run(activations, {_PREDICTION: output[0]})
-    elif _takes_largest(post.steps):
-        values = torch.softmax(output[0], dim=0)
+        values = _run(activations, {_PREDICTION: logits})
+    elif _takes_largest(post.steps) and not ends_in_activation:
+        values = torch.softmax(logits, dim=0)
     else:
         values = output[0]
-    if float(values.min()) < 0.0 or float(values.max()) > 1.0:
+    if not activations and ends_in_activation and temperature != 1.0:
         raise ModelUnavailableError(
-            f"the bundle's post-processing has no activation and the network gives "
-            f"{float(values.min()):.3g} to {float(values.max()):.3g}: not a probability"
+            f"temperature {temperature:g} needs logits, and the network gives probabilities: "
+            f"remove the temperature"
+        )
+    known = activations or ends_in_activation or _takes_largest(post.steps)
+    lowest, highest = float(values.min()), float(values.max())
+    # Numbers between 0 and 1 alone are no proof: small logits look the same.
+    if not known or lowest < 0.0 or highest > 1.0:
+        raise ModelUnavailableError(
+            f"the bundle's post-processing has no activation and the network ends in none: its "
+            f"{lowest:.3g} to {highest:.3g} is not a probability; add Activationsd"
         )
     return {label.name: float(values[label.channel]) for label in labels}
 
@@ -76,6 +99,9 @@ def source_masks(
     output: Tensor, prepared: Prepared, post: Postprocessing, labels: Sequence[Label]
 ) -> dict[str, NDArray[Any]]:
     """Return label name to mask, bool [slice, row, column], for an output [1, K, *S].
+
+    Nothing is outlined outside of what the network saw: the zeros there are no answer, though an
+    activation or the largest channel would make one of them.
 
     Raises
     ------
@@ -92,7 +118,8 @@ def source_masks(
     if post.after:
         values = _run(post.after, {_PREDICTION: values})
     masks = _masks(values, post.steps, labels, channels=output.shape[1])
-    return {name: _read_only(mask) for name, mask in masks.items()}
+    seen = labels_to_source_grid(torch.ones_like(output[0, :1], dtype=torch.bool), prepared)[0]
+    return {name: _read_only(mask & seen) for name, mask in masks.items()}
 
 
 def _run(steps: Sequence[Transform], entry: Mapping[str, Any]) -> Tensor:

@@ -42,6 +42,27 @@ def test_each_kind_of_tampering_is_named_with_its_file(segmenter):
     assert "pellucid models add" in message
 
 
+def test_linked_folder_is_refused_because_no_hash_covers_it(tmp_path, segmenter):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    settings = settings_for(segmenter)
+    (segmenter / "scripts").symlink_to(elsewhere, target_is_directory=True)
+    (elsewhere / "__init__.py").write_text("raise SystemExit")
+
+    with pytest.raises(ModelUnavailableError, match=r"scripts is a link to a folder"):
+        load(settings)
+    with pytest.raises(ModelUnavailableError, match=r"scripts is a link to a folder"):
+        describe_bundle(segmenter)
+
+
+def test_link_that_leads_nowhere_is_refused(segmenter):
+    settings = settings_for(segmenter)
+    (segmenter / "weights.pt").symlink_to(segmenter / "later.pt")
+
+    with pytest.raises(ModelUnavailableError, match=r"weights\.pt is no file"):
+        load(settings)
+
+
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(ModelUnavailableError, match="no such folder"):
         load(settings_for(tmp_path).__class__(name="x", bundle=tmp_path / "x", trusted=True))
@@ -174,8 +195,11 @@ def test_description_runs_nothing_of_the_bundle(tmp_path):
         {"_target_": "Lambdad", "keys": "image", "func": "$lambda x: x.roll(20, 3)"},
     ],
 )
-def test_preprocessing_that_mirrors_in_silence_is_refused(tmp_path, silent):
-    preprocessing = {"_target_": "Compose", "transforms": [silent]}
+@pytest.mark.parametrize(
+    "before", [(), ({"_target_": "CropForegroundd", "keys": "image", "source_key": "image"},)]
+)
+def test_preprocessing_that_mirrors_in_silence_is_refused(tmp_path, silent, before):
+    preprocessing = {"_target_": "Compose", "transforms": [*before, silent]}
     changes = {"preprocessing": preprocessing}
     folder = write_bundle(tmp_path / "b", SEGMENTER, bright_voxel_weights(), changes=changes)
 

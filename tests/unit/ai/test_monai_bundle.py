@@ -23,6 +23,11 @@ from tests.build_bundles import (
     write_bundle,
 )
 
+SOFTMAX = {"_target_": "Activationsd", "softmax": True}
+SIGMOID = {"_target_": "Activationsd", "sigmoid": True}
+LARGEST = {"_target_": "AsDiscreted", "argmax": True}
+THRESHOLD = {"_target_": "AsDiscreted", "threshold": 0.5}
+
 
 @pytest.fixture
 def segmenter(tmp_path):
@@ -104,6 +109,75 @@ def test_classifier_without_any_activation_is_refused(tmp_path):
         model.predict(model.prepare(volume_with_bright_corner()))
 
 
+SOFTMAX_INSIDE = (
+    "$torch.nn.Sequential(torch.nn.Conv3d(1, 2, 1), torch.nn.AdaptiveAvgPool3d(1), "
+    "torch.nn.Flatten(), torch.nn.Softmax(dim=1))"
+)
+
+
+def dim_weights():
+    """Logits 0.2 and 0.9 for an empty image: numbers that could pass for probabilities."""
+    return {"0.weight": torch.zeros(2, 1, 1, 1, 1), "0.bias": torch.tensor([0.2, 0.9])}
+
+
+def test_small_logits_are_not_taken_for_probabilities(tmp_path):
+    folder = write_bundle(
+        tmp_path / "b", CLASSIFIER, dim_weights(), changes={"postprocessing": post()}
+    )
+    model = load(settings_for(folder))
+
+    with pytest.raises(ModelUnavailableError, match="no activation"):
+        model.predict(model.prepare(volume_with_bright_corner()))
+
+
+def test_network_that_ends_in_an_activation_gives_probabilities(tmp_path):
+    changes = {"postprocessing": post(), "network_def": SOFTMAX_INSIDE}
+    folder = write_bundle(tmp_path / "b", CLASSIFIER, dim_weights(), changes=changes)
+    model = load(settings_for(folder))
+
+    prediction = model.predict(model.prepare(volume_with_bright_corner()))
+
+    assert prediction.probabilities["bright"] == pytest.approx(1 / (1 + np.exp(-0.7)))
+
+
+def test_temperature_of_a_network_that_gives_probabilities_is_refused(tmp_path):
+    changes = {"postprocessing": post(), "network_def": SOFTMAX_INSIDE}
+    folder = write_bundle(tmp_path / "b", CLASSIFIER, dim_weights(), changes=changes)
+    model = load(settings_for(folder, temperature=2.0))
+
+    with pytest.raises(ModelUnavailableError, match="temperature"):
+        model.predict(model.prepare(volume_with_bright_corner()))
+
+
+INVERT = {
+    "_target_": "Invertd", "transform": "@preprocessing", "orig_keys": "image",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [[INVERT, SIGMOID, THRESHOLD], [SOFTMAX, INVERT, LARGEST]])
+def test_nothing_is_outlined_where_the_network_has_not_looked(tmp_path, steps):
+    crop = {"_target_": "SpatialCropd", "keys": "image", "roi_start": [0, 0, 0], "roi_end": [7] * 3}
+    folder = write_bundle(
+        tmp_path / "b",
+        SEGMENTER,
+        bright_voxel_weights(),
+        channels={"0": "dark", "1": "bright"},
+        changes={
+            "preprocessing": {"_target_": "Compose", "transforms": [crop]},
+            "postprocessing": post(*steps),
+        },
+    )
+    model = load(settings_for(folder))
+
+    masks = model.predict(model.prepare(volume_with_bright_corner())).masks
+
+    for mask in masks.values():
+        assert not mask[7:].any()
+        assert not mask[:, 7:].any()
+        assert not mask[:, :, 7:].any()
+    assert masks["dark"][:7, :7, :7].any()
+
+
 def test_card_says_who_the_model_is(segmenter):
     settings = settings_for(segmenter)
 
@@ -173,10 +247,6 @@ def test_unknown_inferer_is_refused(tmp_path):
         load(settings_for(folder))
 
 
-SOFTMAX = {"_target_": "Activationsd", "softmax": True}
-SIGMOID = {"_target_": "Activationsd", "sigmoid": True}
-LARGEST = {"_target_": "AsDiscreted", "argmax": True}
-THRESHOLD = {"_target_": "AsDiscreted", "threshold": 0.5}
 ONE_HOT = {"_target_": "AsDiscreted", "argmax": True, "to_onehot": 2}
 BIGGEST = {"_target_": "KeepLargestConnectedComponentd", "applied_labels": [1]}
 

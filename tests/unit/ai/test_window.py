@@ -51,3 +51,21 @@ def test_window_larger_than_the_tensor_is_filled_with_zeros():
     assert not view.is_whole
     assert int(view.seen(mask).sum()) == 3 * 3 * 4
     assert view.spread(view.tensor[0]).shape == (1, 3, 3, 10)
+
+
+def test_window_of_a_structure_in_two_halves_lies_around_one_of_them():
+    prepared = prepared_of((20, 10, 10), (4, 4, 4))
+    mask = torch.zeros(20, 10, 10, dtype=torch.bool)
+    mask[1, 5, 5] = mask[18, 5, 5] = True
+
+    view = view_around(prepared, mask)
+
+    assert int(view.seen(mask).sum()) == 1
+
+
+def test_window_of_a_structure_without_voxels_is_the_middle():
+    prepared = prepared_of((10, 10, 10), (4, 4, 4))
+
+    view = view_around(prepared, torch.zeros(10, 10, 10, dtype=torch.bool))
+
+    assert view.start == (3, 3, 3)
