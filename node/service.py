@@ -15,25 +15,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import metadata
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
-
 from dicom_io.study import Study
 from node import completion, spawned
 from node.child import ChildSettings
+from node.clock import Clock
 from node.config import Config, Service, config_hash
 from node.deliver import Deliveries, DeliverySettings
 from node.doorman import AllowedPeer
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.ledger import tasks
 from node.ledger.engine import Engine, open_ledger
+from node.ledger.future import forget_future
 from node.log import LogStyle
 from node.receive import ReceiveSettings
 from node.routing import matching_routes
@@ -177,13 +176,12 @@ class _Node:
     def run(self, stop: threading.Event, ready: Callable[[int], object]) -> None:
         """Start everything, keep it alive until told to stop, end everything."""
         deliveries = self._deliveries()
-        scheduler = BackgroundScheduler(timezone=UTC)
+        clock = Clock()
         try:
             port = self._start_receiver()
             self._start_workers()
             deliveries.start()
-            self._schedule(scheduler, deliveries)
-            scheduler.start()
+            self._wind(clock, deliveries)
             logger.info("node is ready", extra={"event": "node_ready", "port": port})
             ready(port)
             while not stop.is_set():
@@ -191,7 +189,7 @@ class _Node:
                     child.look()
                 wait_for_change(self._children, _LOOK_SECONDS)
         finally:
-            self._end(deliveries, scheduler)
+            self._end(deliveries, clock)
 
     def _start_receiver(self) -> int:
         """Start the receiver; return its port when it listens."""
@@ -249,12 +247,13 @@ class _Node:
         )
         return Deliveries(self._engine, self._config.peers.values(), settings)
 
-    def _schedule(self, scheduler: BackgroundScheduler, deliveries: Deliveries) -> None:
+    def _wind(self, clock: Clock, deliveries: Deliveries) -> None:
         """Wind the clock: a few sweeps, each safe to run at any time and to miss."""
         quiet = [route.complete.quiet_seconds for route in self._config.routes]
         planned = planner(self._config)
 
         def complete() -> None:
+            forget_future(self._engine, _now())
             least = min(quiet, default=30.0)
             completion.tick(self._engine, planned, _now(), quiet_seconds=least)
 
@@ -265,30 +264,23 @@ class _Node:
             remove_orphans(self._engine, self._config.node.data, _now())
 
         # While the node was down nobody could send: only silence from now on says anything.
-        silence = timedelta(seconds=max(quiet, default=0.0))
+        silence = max(quiet, default=0.0)
         for sweep, seconds, pause in (
             (complete, self._pace.completion_seconds, silence),
-            (reclaim, self._pace.lease_sweep_seconds, timedelta()),
-            (deliveries.wake, self._pace.wake_seconds, timedelta()),
-            (collect, 3600.0, timedelta()),
+            (reclaim, self._pace.lease_sweep_seconds, 0.0),
+            (deliveries.wake, self._pace.wake_seconds, 0.0),
+            (collect, 3600.0, 0.0),
         ):
-            trigger = IntervalTrigger(seconds=seconds, timezone=UTC)
-            scheduler.add_job(
-                functools.partial(_swept, sweep),
-                trigger,
-                next_run_time=_now() + pause,
-                coalesce=True,
-                max_instances=1,
-                misfire_grace_time=None,
+            clock.repeat(
+                functools.partial(_swept, sweep), every_seconds=seconds, after_seconds=pause
             )
 
-    def _end(self, deliveries: Deliveries, scheduler: BackgroundScheduler) -> None:
+    def _end(self, deliveries: Deliveries, clock: Clock) -> None:
         logger.info("node stops", extra={"event": "node_stops"})
         deadline = time.monotonic() + self._pace.stop_seconds
         for child in self._children:
             child.terminate()
-        if scheduler.running:
-            scheduler.shutdown(wait=True)
+        clock.stop()
         deliveries.stop(max(0.0, deadline - time.monotonic()))
         for child in self._children:
             child.join(deadline)
