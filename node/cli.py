@@ -11,7 +11,7 @@ import typer
 
 from node.commands.models_cli import models_app
 from node.commands.options import ConfigOption, JsonOption, TitleOption
-from node.log import LogStyle, configure_logging, safe_text
+from node.log import LogStyle, configure_logging, safe_text, tell_thread_errors
 
 app = typer.Typer(
     name="pellucid",
@@ -96,6 +96,7 @@ def run(
     def ready(port: int) -> None:
         typer.echo(f"ready: port {port}; Ctrl-C stops")
 
+    tell_thread_errors()
     service.run(settings, ready=ready, log_style=log)
 
 

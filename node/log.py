@@ -7,17 +7,20 @@ message may quote a data set, so only its class and its traceback are written.
 import json
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TextIO
 
+logger = logging.getLogger(__name__)
+
 #: Exceptions of these packages and of the operating system say no more than UIDs and paths.
 _SPEAKING_PACKAGES = ("node", "ai", "dicom_io")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Libraries whose own lines may quote data sets, or are noise.
-_QUIET = ("pydicom", "pynetdicom", "apscheduler", "alembic", "sqlalchemy", "monai", "PIL")
+_QUIET = ("pydicom", "pynetdicom", "alembic", "sqlalchemy", "monai", "PIL")
 
 
 class LogStyle(StrEnum):
@@ -76,6 +79,11 @@ def configure_logging(
     logging.captureWarnings(capture=False)
 
 
+def tell_thread_errors() -> None:
+    """Log the error that ends a thread; Python itself would print its message. Once per process."""
+    threading.excepthook = _log_thread_error
+
+
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
     """Return what the caller gave as ``extra``, in order."""
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
@@ -87,6 +95,12 @@ def safe_text(error: BaseException) -> str:
     if package in _SPEAKING_PACKAGES or isinstance(error, OSError):
         return f"{type(error).__name__}: {error}"
     return type(error).__name__
+
+
+def _log_thread_error(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None:
+        extra = {"event": "thread_failed"}
+        logger.error("thread ends by an error", exc_info=ended.exc_value, extra=extra)
 
 
 def _error_text(record: logging.LogRecord) -> str:

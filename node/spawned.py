@@ -7,12 +7,14 @@ import json
 import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from node.errors import ConfigError, LedgerError, PortInUseError
-from node.log import LogStyle, configure_logging
+from node.log import LogStyle, configure_logging, tell_thread_errors
 from node.process import die_with_parent, forbid_core_dumps
 
 logger = logging.getLogger(__name__)
@@ -45,32 +47,32 @@ class Listening:
 
 def receive(settings: "ReceiveSettings", birth: Birth, told: Connection) -> None:
     """Run a receiver until SIGTERM; tell the main process when it listens."""
-    stop = _begin(birth)
-    from node.receive import serve
+    with _life(birth) as stop:
+        from node.receive import serve
 
-    def listening(port: int) -> None:
-        _tell(told, Listening(port=port))
+        def listening(port: int) -> None:
+            _tell(told, Listening(port=port))
 
-    try:
-        serve(settings, stop, listening=listening)
-    except (PortInUseError, ConfigError, LedgerError) as error:
-        message = getattr(error, "strerror", None) or str(error)
-        extra = {"event": "receiver_not_started", "reason": message}
-        logger.warning("the receiver cannot start", extra=extra)
-        _tell(told, Listening(port=0, error=type(error).__name__, message=message))
+        try:
+            serve(settings, stop, listening=listening)
+        except (PortInUseError, ConfigError, LedgerError) as error:
+            message = getattr(error, "strerror", None) or str(error)
+            extra = {"event": "receiver_not_started", "reason": message}
+            logger.warning("the receiver cannot start", extra=extra)
+            _tell(told, Listening(port=0, error=type(error).__name__, message=message))
 
 
 def work(settings: "WorkerSettings", birth: Birth) -> None:
     """Run a worker until SIGTERM."""
-    stop = _begin(birth)
-    from node.ledger.engine import open_ledger
-    from node.worker import Worker
+    with _life(birth) as stop:
+        from node.ledger.engine import open_ledger
+        from node.worker import Worker
 
-    engine = open_ledger(settings.config.node.database)
-    try:
-        Worker(engine, settings, stop).run()
-    finally:
-        engine.dispose()
+        engine = open_ledger(settings.config.node.database)
+        try:
+            Worker(engine, settings, stop).run()
+        finally:
+            engine.dispose()
 
 
 def heard(told: Connection) -> Listening:
@@ -83,6 +85,18 @@ def _tell(told: Connection, listening: Listening) -> None:
     told.send_bytes(json.dumps(fields).encode())
 
 
+@contextmanager
+def _life(birth: Birth) -> Iterator[threading.Event]:
+    """Give the event that ends this process; log what ends it otherwise, without its values."""
+    stop = _begin(birth)
+    try:
+        yield stop
+    except Exception as error:
+        # multiprocessing would print the message, which may quote a data set.
+        logger.exception("process ends by an error", extra={"event": "process_failed"})
+        raise SystemExit(1) from error
+
+
 def _begin(birth: Birth) -> threading.Event:
     """Tie this process to its parent; return the event that SIGTERM sets."""
     die_with_parent(birth.parent_pid)
@@ -92,4 +106,5 @@ def _begin(birth: Birth) -> threading.Event:
     # Ctrl-C reaches the whole group of processes; only the main one acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logging(birth.log_level, style=birth.log_style)
+    tell_thread_errors()
     return stop

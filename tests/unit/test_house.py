@@ -21,6 +21,7 @@ CATCH_ALL = frozenset(
         "node/inference.py:_answer",
         "node/receive.py:on_c_store",
         "node/service.py:_swept",
+        "node/spawned.py:_life",
         "node/worker.py:_renew_until",
         "node/worker.py:work_once",
     }
