@@ -277,10 +277,12 @@ def _parameters(explainer: Explainer) -> dict[str, str]:
 
 
 def _window_warning(subject: _Subject, view: View) -> tuple[str, ...]:
-    if view.is_whole or subject.mask is None:
+    if view.is_whole:
         return ()
-    share = float(view.seen(subject.mask).sum()) / float(subject.mask.sum())
     size = " x ".join(str(each) for each in view.tensor.shape[2:])
+    if subject.mask is None:
+        return (f"explained in one window of {size} voxels in the middle of the image",)
+    share = float(view.seen(subject.mask).sum()) / float(subject.mask.sum())
     return (f"explained in one window of {size} voxels that holds {share:.0%} of the segment",)
 
 

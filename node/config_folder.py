@@ -212,6 +212,17 @@ def _route_clashes(entry: Mapping[str, Any], key: str) -> Iterator[Problem]:
     elif "model" not in entry:
         what = "is missing; expected the name of a model"
         yield Problem(file="routes.toml", key=f"{key}.model", what=what)
+    run = entry.get("run")
+    models = (
+        [each.get("model") for each in run if isinstance(each, dict)]
+        if isinstance(run, list)
+        else []
+    )
+    for model in sorted(
+        {each for each in models if isinstance(each, str) and models.count(each) > 1}
+    ):
+        what = f"runs {model!r} several times; expected one entry with all its explainers"
+        yield Problem(file="routes.toml", key=f"{key}.run", what=what)
     select = entry.get("select")
     counted = Counter(_name_of(each) for each in select) if isinstance(select, list) else Counter()
     for name in (name for name, count in counted.items() if name and count > 1):

@@ -225,7 +225,7 @@ class LimitsTable(Table):
 
     residual: Number | None = Field(default=None, ge=0, description="a fraction, 0.001 is 0.1 %")
     comprehensiveness: Number | None = Field(
-        default=None, description="a difference of probabilities"
+        default=None, description="a contrast from -1 to 1"
     )
 
 

@@ -7,6 +7,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from dicom_io.analysis import Analysis, Explanation, Segment
 from dicom_io.encode.geometry import (
@@ -237,8 +238,10 @@ def _letters(source: Input) -> tuple[str, str, str, str]:
         right = direction_letters(affine[:3, 2])
         bottom = direction_letters(affine[:3, 1])
     else:
-        stated = source.headers[0].get("PatientOrientation") or ("", "")
-        right, bottom = (str(letters) for letters in stated)
+        stated = source.headers[0].get("PatientOrientation")
+        # One value, or three, is no statement: a side is never guessed.
+        known = isinstance(stated, MultiValue) and len(stated) == 2
+        right, bottom = (str(letters) for letters in (stated if known else ("", "")))
     return opposite_letters(right), right, opposite_letters(bottom), bottom
 
 
@@ -261,10 +264,17 @@ def _background(source: Input, index: int, limits: tuple[float, float]) -> NDArr
     voxels = source.volume.voxels
     if source.volume.affine is not None or voxels.shape[0] != 3:
         return gray(voxels[0, index], limits)
-    # Red, green, blue of a photograph, which may have more than eight bits each.
-    most = 2.0 ** int(source.headers[0].get("BitsStored") or 8) - 1.0
-    colors = gray(voxels[:, index], (0.0, most))
+    colors = gray(voxels[:, index], (0.0, _brightest_color(source)))
     return np.ascontiguousarray(colors.transpose(1, 2, 0))
+
+
+def _brightest_color(source: Input) -> float:
+    """Return the largest value that a color of a photograph can have."""
+    header = source.headers[0]
+    if header.get("PhotometricInterpretation") == "PALETTE COLOR":
+        # Bits Stored is that of the indices; the palette has eight bits or sixteen.
+        return 255.0 if float(source.volume.voxels.max()) <= 255.0 else 65535.0
+    return float(2.0 ** int(header.get("BitsStored") or 8) - 1.0)
 
 
 def _insert(canvas: NDArray[np.uint8], painted: NDArray[np.uint8], layout: Layout) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from monai.inferers import SlidingWindowInferer
 from pydicom import Dataset
 
 from ai.analyze import AnalyzeSettings, ExplainerRequest, analyze
@@ -338,6 +339,26 @@ def test_sliding_window_is_explained_around_the_segment_and_says_so(tmp_path):
         "one window of 8 x 8 x 2 voxels that holds 100% of the segment"
         in (explanation.warnings[-1])
     )
+
+
+def test_classifier_with_windows_says_that_only_the_middle_is_explained(classifier):
+    windowed = replace(classifier, inferer=SlidingWindowInferer(roi_size=(2, 2, 2)))
+    prepared = windowed.prepare(bright_image().volume)
+
+    class Windowed:
+        card, network, labels, threshold = (
+            classifier.card, classifier.network, classifier.labels, classifier.threshold,
+        )  # fmt: skip
+
+        def prepare(self, _volume):
+            return prepared
+
+        def predict(self, prepared):
+            return classifier.predict(prepared)
+
+    analysis = analyze([bright_image()], Windowed(), [asked()], AnalyzeSettings())
+
+    assert "one window of 2 x 2 x 2 voxels in the middle" in analysis.explanations[0].warnings[-1]
 
 
 def test_source_is_never_changed_and_results_are_read_only(segmenter):

@@ -215,6 +215,29 @@ def test_photograph_keeps_its_colors_and_claims_no_place():
     assert "FrameOfReferenceUID" not in dataset
 
 
+@pytest.mark.parametrize("stated", ["L", "LF", ["L", "F", "A"], [""]])
+def test_orientation_that_is_not_two_directions_claims_no_side(stated):
+    source = make_projection()
+    source.headers[0].PatientOrientation = stated
+
+    (dataset, *_) = encoded(source)
+
+    assert not dataset.PatientOrientation
+
+
+def test_palette_of_sixteen_bits_is_not_shown_white():
+    source = make_photograph()
+    source.headers[0].PhotometricInterpretation = "PALETTE COLOR"
+    source.headers[0].BitsStored = 8
+    deep = replace(source.volume, voxels=source.volume.voxels * np.float32(257.0))
+
+    (dataset,) = encoded(replace(source, volume=deep))
+
+    layout = layout_of(*source.volume.grid_shape[1:])
+    corner = pixels(dataset)[layout.image_rows + layout.margin - 3, layout.margin + 2]
+    assert corner == pytest.approx([40, 120, 220], abs=4)
+
+
 def test_lossy_source_stays_lossy():
     source = make_input()
     for header in source.headers:

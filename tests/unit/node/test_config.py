@@ -133,6 +133,10 @@ ROUTE_MISTAKES = [
     ('[[route]]\nmodel = "phantom"', "route[0].name: is missing"),
     ('[[route]]\nname = "r"', "route[r].model: is missing; expected the name of a model"),
     (ROUTE + "run = [{ model = 'phantom' }]", "route[r].model: stands beside run"),
+    (
+        "[[route]]\nname = 'r'\nrun = [{ model = 'phantom' }, { model = 'phantom' }]",
+        "route[r].run: runs 'phantom' several times; expected one entry",
+    ),
     ('[[route]]\nname = "r"\nmodel = "phantm"', "no model 'phantm'; did you mean 'phantom'?"),
     (ROUTE + 'explain = ["layercam"]', "explain[0].method: there is no explainer 'layercam'"),
     (ROUTE + 'explain = [{ rule = "x" }]', "explain[0].method: is missing"),
