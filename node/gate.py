@@ -25,6 +25,9 @@ class Check:
     failed: str
     #: What a radiologist reads if it could not be measured.
     missing: str
+    #: How value and limit are written: fewest decimals, and as what.
+    decimals: int = 3
+    style: str = "f"
 
 
 def _at_least(value: float, limit: float) -> bool:
@@ -50,16 +53,18 @@ RESIDUAL = Check(
     measure="residual",
     limit=1e-3,
     met=_at_most,
-    failed="The heatmap does not account for the result: {value:.1%} of it is unexplained, "
-    "at most {limit:.1%} is accepted.",
+    failed="The heatmap does not account for the result: {value} of it is unexplained, "
+    "at most {limit} is accepted.",
     missing="It was not measured how much of the result the heatmap accounts for.",
+    decimals=1,
+    style="%",
 )
 COMPREHENSIVENESS = Check(
     measure="comprehensiveness",
     limit=0.0,
     met=_above,
     failed="Hiding the highlighted region changed the result no more than hiding regions "
-    "elsewhere (difference {value:.3f}, more than {limit:.3f} is asked).",
+    "elsewhere (difference {value}, more than {limit} is asked).",
     missing="It was not measured whether the highlighted region matters for the result.",
 )
 #: Checks by name of their measure, in the order in which failures are told.
@@ -151,4 +156,9 @@ def _reason(check: Check, values: Mapping[str, float]) -> str:
     value = values.get(check.measure)
     if value is None or not math.isfinite(value):
         return check.missing
-    return check.failed.format(value=value, limit=check.limit)
+    for decimals in range(check.decimals, 16):
+        said, asked = (f"{each:.{decimals}{check.style}}" for each in (value, check.limit))
+        # Never rounded to the limit that the value does not meet.
+        if said.removeprefix("-") != asked.removeprefix("-") or value == check.limit:
+            break
+    return check.failed.format(value=said, limit=asked)

@@ -45,12 +45,24 @@ def probability_text(finding: Finding) -> str:
 def measure_text(measure: MeasureValue) -> str:
     """Return one measure as a line: ``comprehensiveness 0.12 (limit 0): failed``."""
     unit = "" if measure.unit == "1" else f" {measure.unit}"
-    words = f"{measure.name.replace('_', ' ')} {measure.value:.3g}{unit}"
+    value, limit = _told_apart(measure.value, measure.limit)
+    words = f"{measure.name.replace('_', ' ')} {value}{unit}"
     if measure.limit is not None:
-        words += f" (limit {measure.limit:.3g})"
+        words += f" (limit {limit})"
     if measure.passed is not None:
         words += ": passed" if measure.passed else ": FAILED"
     return words
+
+
+def _told_apart(value: float, limit: float | None) -> tuple[str, str]:
+    """Return both with as few digits as tell them apart, three at least."""
+    if limit is None:
+        return f"{value:.3g}", ""
+    for digits in range(3, 16):
+        said, asked = f"{value:.{digits}g}", f"{limit:.{digits}g}"
+        if said != asked or value == limit:
+            break
+    return said, asked
 
 
 def center_text(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_io.analysis import Analysis, Explanation, MeasureValue, Segment
+from dicom_io.analysis import Analysis, Explanation, Segment
+from dicom_io.encode.words import measure_text
 from dicom_io.volume import Volume
 from node.commands.analyze import Outcome
 from node.commands.output import MisuseError, print_table, print_text
@@ -145,7 +146,7 @@ def explanation_rows(analysis: Analysis) -> list[dict[str, object]]:
             "explained": each.target,
             "by": each.method,
             "verdict": each.verdict or "",
-            "measures": "\n".join(_measure_text(measure) for measure in each.measures),
+            "measures": "\n".join(measure_text(measure) for measure in each.measures),
             "why": "\n".join((*each.reasons, *each.warnings)),
         }
         for each in analysis.explanations
@@ -254,11 +255,6 @@ def _volume_text(volume_ml: float | None) -> str:
     if volume_ml is None:
         return ""
     return f"{volume_ml:.1f}" if volume_ml >= 1 else f"{volume_ml:.2g}"
-
-
-def _measure_text(measure: MeasureValue) -> str:
-    asked = "" if measure.limit is None else f" (limit {measure.limit:.4g})"
-    return f"{measure.name} {measure.value:.4g}{asked}"
 
 
 def _slug(text: str) -> str:

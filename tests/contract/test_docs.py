@@ -69,6 +69,31 @@ def table_in(annotation):
     return next((table for table in inner if table is not None), None)
 
 
+def test_every_module_of_the_map_exists_and_the_two_pure_rooms_are_all_on_it():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = text.split("## Where things live")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", table, re.MULTILINE)
+    placed = [
+        (folder, name)
+        for place, modules in rows
+        for folder in re.findall(r"`([a-z_/]+/)`", place)
+        for name in re.findall(r"`([a-z0-9_]+)`", modules)
+    ]
+    known = {
+        path.stem for room in ("node", "ai", "dicom_io") for path in (ROOT / room).rglob("*.py")
+    }
+    told = {f"{folder}{name}.py" for folder, name in placed}
+    pure = {
+        named(path)
+        for room in ("ai", "dicom_io")
+        for path in (ROOT / room).rglob("*.py")
+        if path.stem != "__init__" and path.parent.name != "phantom"
+    }
+
+    assert [name for _, name in placed if name not in known] == []
+    assert sorted(pure - told) == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_every_command_that_a_document_shows_exists(document):
     lines = list(command_lines(document.read_text(encoding="utf-8")))

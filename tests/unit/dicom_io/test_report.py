@@ -10,6 +10,7 @@ from pydicom.sr.codedict import codes
 
 from dicom_io.analysis import MeasureValue, Verdict
 from dicom_io.encode import relevance_bands, report, secondary_capture, segmentation
+from dicom_io.encode.words import measure_text
 from dicom_io.results import read_report
 from tests.build_analysis import (
     OBLIQUE,
@@ -321,3 +322,18 @@ def test_dsrdump_prints_the_report(tmp_path):
     assert "synthetic lesion: PRESENT, probability 87" in ran.stdout
     assert "Müller^Änne" in ran.stdout
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "said"),
+    [
+        (0.0010004, 0.001, "residual 0.0010004 (limit 0.001): FAILED"),
+        (0.3, 0.001, "residual 0.3 (limit 0.001): FAILED"),
+        (float("nan"), 0.001, "residual nan (limit 0.001): FAILED"),
+        (0.0, 0.0, "residual 0 (limit 0): FAILED"),
+    ],
+)
+def test_measure_is_never_rounded_to_its_limit(value, limit, said):
+    measure = MeasureValue(name="residual", value=value, limit=limit, passed=False)
+
+    assert measure_text(measure) == said

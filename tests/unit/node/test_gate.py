@@ -101,6 +101,24 @@ def test_methods_with_an_axiom_are_held_to_it(method, residual, verdict):
     assert held.verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("method", "residual", "said"),
+    [
+        ("lrp", 0.3, "30.0% of it is unexplained, at most 0.1% is accepted"),
+        ("lrp", 0.0010004, "0.10004% of it is unexplained, at most 0.10000% is accepted"),
+        ("integrated_gradients", 0.0501, "5.01% of it is unexplained, at most 5.00% is accepted"),
+    ],
+)
+def test_a_reason_never_rounds_a_value_to_its_limit(method, residual, said):
+    assert said in judged(SOUND, method=method, residual=residual).reasons[0]
+
+
+def test_a_contrast_at_the_limit_is_told_without_a_sign():
+    (reason,) = judged({**SOUND, "comprehensiveness": 0.0}).reasons
+
+    assert "(difference 0.000, more than 0.000 is asked)" in reason
+
+
 def test_the_residual_of_an_explanation_becomes_a_measure():
     measures = judged(SOUND, method="lrp", residual=0.002).measures
 
