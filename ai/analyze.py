@@ -13,6 +13,7 @@ from ai.capture import fingerprint
 from ai.errors import (
     ExplanationCancelledError,
     ExplanationError,
+    InputChangedError,
     InvalidOutputError,
     MeasureError,
     NetworkChangedError,
@@ -108,7 +109,8 @@ def analyze(
     """
     source = inputs[0]
     prepared = model.prepare(source.volume)
-    prediction = model.predict(prepared)
+    # A network may work in place on what it is given.
+    prediction = model.predict(replace(prepared, tensor=prepared.tensor.clone()))
     _require_finite(prediction, model)
     findings, segments = _findings(prediction, model), _segments(prediction, model)
     jobs = _jobs(requests, model, _subjects(findings, segments, prepared, model), settings)
@@ -228,6 +230,7 @@ def _explanation(
     job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
 ) -> Explanation:
     view = view_around(prepared, job.subject.mask)
+    view = replace(view, tensor=view.tensor.clone())
     target = _target(job.subject, view)
     attribution = job.request.explainer.explain(
         model.network,
@@ -239,6 +242,7 @@ def _explanation(
     measures = (
         measures_of(attribution, model.network, view.tensor, target) if settings.measure else ()
     )
+    _require_untouched(view, job)
     return Explanation(
         target=job.subject.label,
         method=job.request.name,
@@ -258,6 +262,15 @@ def _require_on_grid(attribution: Attribution, view: View, job: _Job) -> None:
         raise ExplanationError(
             f"explainer {job.request.name} gave relevance of {tuple(attribution.values.shape)} "
             f"for an input of {tuple(view.tensor.shape)}"
+        )
+
+
+def _require_untouched(view: View, job: _Job) -> None:
+    # torch counts what is written to a tensor and to all that share its memory.
+    if view.tensor._version:  # noqa: SLF001 - the only name that torch has for it
+        raise InputChangedError(
+            f"explainer {job.request.name}, or the network under it, changed its input: "
+            "what it explained is another image"
         )
 
 

@@ -44,6 +44,14 @@ class OpaqueNetworkError(ExplanationError):
     """The method must look inside the network, which is a compiled or scripted graph."""
 
 
+class UndifferentiableError(ExplanationError):
+    """The network cannot be run with gradients: an operation has no derivative, for one."""
+
+
+class InputChangedError(ExplanationError):
+    """The network or the explainer changed its input: what was explained is another image."""
+
+
 class TargetError(ExplanationError):
     """A target does not fit the network's output: channel out of range, mask of another grid."""
 

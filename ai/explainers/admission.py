@@ -1,15 +1,20 @@
 """What an explainer accepts: checked once, at the border, before any pass is spent."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
-from ai.capture import private_copy
+from ai.capture import gradients_on, private_copy
 from ai.errors import (
     BudgetError,
+    ExplanationError,
     InputTensorError,
     OpaqueNetworkError,
     TargetError,
     TrainingModeError,
+    UndifferentiableError,
 )
 from ai.model import Settings, Target
 from ai.targets import logits_of
@@ -81,6 +86,27 @@ def require_forwards(settings: Settings, needed: int, method: str) -> None:
         raise BudgetError(
             f"{method} needs at least {needed} forward passes, the budget has {limit}"
         )
+
+
+@contextmanager
+def differentiating() -> Iterator[None]:
+    """Record gradients inside, and say by name that a network has none.
+
+    Raises
+    ------
+    UndifferentiableError
+        If torch refuses. Lack of memory stays what it is.
+    """
+    try:
+        with gradients_on():
+            yield
+    except (ExplanationError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise
+        said = str(error).strip().splitlines()[0]
+        raise UndifferentiableError(f"the network cannot be differentiated: {said}") from error
 
 
 def evaluate(target: Target, output: object, x: Tensor) -> Tensor:

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ai.capture import captured, gradients_on
+from ai.capture import captured
 from ai.errors import ExplanationCancelledError, UnsuitableLayerError
-from ai.explainers.admission import admit, evaluate, require_forwards, require_transparent
+from ai.explainers.admission import (
+    admit,
+    differentiating,
+    evaluate,
+    require_forwards,
+    require_transparent,
+)
 from ai.explainers.layers import Layout, layout_of
 from ai.model import Settings, Target
 from ai.targets import logits_of
@@ -113,7 +119,7 @@ def run(
     if budget and budget.cancelled and budget.cancelled():
         raise ExplanationCancelledError("cancelled before the forward pass")
     frozen, plain = admit(network, x)
-    with gradients_on(), captured(frozen, layers) as activations:
+    with differentiating(), captured(frozen, layers) as activations:
         output = frozen(plain)
         value = evaluate(target, output, plain)
         for layer in layers:

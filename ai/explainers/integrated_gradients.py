@@ -9,9 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ai.capture import gradients_off, gradients_on
+from ai.capture import gradients_off
 from ai.errors import ExplanationCancelledError, UnsuitableLayerError
-from ai.explainers.admission import DEFAULTS, admit, evaluate, require_forwards
+from ai.explainers.admission import (
+    DEFAULTS,
+    admit,
+    differentiating,
+    evaluate,
+    require_forwards,
+)
 from ai.explainers.baselines import baseline_of
 from ai.explainers.metering import Meter, fit_into
 from ai.model import Attribution, Settings, Target
@@ -156,9 +162,10 @@ class _Path:
 
     def _at(self, points: list[float]) -> tuple[Tensor, Tensor]:
         places = torch.cat([self._start + point * self.way for point in points])
-        with gradients_on():
+        with differentiating():
             leaf = places.requires_grad_()
-            values = evaluate(self._target, self._network(leaf), leaf)
+            # A network may work in place on what it is given, but autograd keeps leaves from that.
+            values = evaluate(self._target, self._network(leaf.clone()), leaf)
             if not values.requires_grad:
                 raise UnsuitableLayerError("the target has no gradient at the input")
             (gradients,) = torch.autograd.grad(values.sum(), leaf)

@@ -21,6 +21,7 @@ from ai.errors import (
 )
 from ai.explainers.cam import LayerCAM
 from ai.explainers.integrated_gradients import IntegratedGradients
+from ai.explainers.occlusion import Occlusion
 from ai.model import Attribution, Budget, IntendedUse, Settings
 from ai.models.monai_bundle import load
 from dicom_io.analysis import Cost
@@ -281,6 +282,65 @@ def test_explanation_that_cannot_be_made_costs_neither_findings_nor_others(class
 def test_memory_mistakes_and_a_caller_who_cancels_stay_errors(segmenter, error):
     with pytest.raises(type(error)):
         analyze([image()], segmenter, [asked(GradientExplainer(error=error))], AnalyzeSettings())
+
+
+class _Rounded(torch.autograd.Function):
+    """An operation that nobody has written the derivative of."""
+
+    @staticmethod
+    def forward(_context, x):
+        return x.round()
+
+
+class Hard(torch.nn.Module):
+    def forward(self, x):
+        return _Rounded.apply(x)
+
+
+class Careless(torch.nn.Module):
+    """Doubles its input where it lies."""
+
+    def forward(self, x):
+        return x.mul_(2.0)
+
+
+def changed(model, *, first=None, last=None):
+    parts = [part for part in (first, model.network, last) if part is not None]
+    return replace(model, network=torch.nn.Sequential(*parts).eval())
+
+
+@pytest.mark.parametrize("kind", [LayerCAM(layers=("0",)), IntegratedGradients()])
+def test_network_without_a_derivative_keeps_its_findings(segmenter, kind):
+    model = changed(segmenter, last=Hard())
+    request = ExplainerRequest(name="real", explainer=kind)
+
+    analysis = analyze([image()], model, [request], AnalyzeSettings())
+
+    assert [segment.label for segment in analysis.segments] == ["bright"]
+    assert "cannot be differentiated" in analysis.failures[0].reason
+
+
+@pytest.mark.parametrize("kind", [Occlusion(), LayerCAM(layers=("1",))])
+def test_network_that_changes_its_input_is_never_explained_on_another_image(segmenter, kind):
+    model = changed(segmenter, first=Careless())
+    source = image(brightness=0.4)
+    request = ExplainerRequest(name="real", explainer=kind)
+
+    analysis = analyze([source], model, [request], AnalyzeSettings())
+
+    assert np.array_equal(analysis.segments[0].mask, source.volume.voxels[0] > 0.3)
+    assert analysis.explanations == ()
+    assert "changed its input" in analysis.failures[0].reason
+
+
+def test_network_that_works_in_place_is_differentiated_as_it_is(segmenter):
+    model = changed(segmenter, first=Careless())
+    request = ExplainerRequest(name="real", explainer=IntegratedGradients())
+
+    careless = analyze([image()], model, [request], AnalyzeSettings())
+
+    assert careless.failures == ()
+    assert careless.explanations[0].residual == pytest.approx(0, abs=1e-3)
 
 
 def test_relevance_that_is_no_number_is_not_sound(segmenter):
