@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -10,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from node.commands.models_cli import models_app
-from node.commands.options import ConfigOption, JsonOption, TitleOption
+from node.commands.options import ConfigOption, JsonOption, Retriable, TitleOption
 from node.log import LogStyle, configure_logging, safe_text, tell_thread_errors
 
 app = typer.Typer(
@@ -228,38 +229,54 @@ def status(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what was received, what is being done, and what waits for a person.
+    """Tell what was received, what is being done, what waits for a person, and what to do.
 
-    Exit status 1 if something waits for a person.
+    Exit status 1 if something waits for a person; a rejected study does not: nothing is wrong
+    with the node.
 
     Examples: [bold]pellucid status[/bold], [bold]pellucid status 1.2.840.1.2.3 --json[/bold]
     """
     from node.commands import status as command
-    from node.commands.output import print_json, print_table
+    from node.commands.output import print_json, print_table, print_text
     from node.commands.setting import configuration
 
     settings = configuration(config)
     if study is not None:
         content = command.study_status(settings, study)
-        if as_json:
-            print_json(content)
-            return
-        typer.echo(f"study {study}: {content['state']}, from {', '.join(content['received_from'])}")
-        print_table("Tasks", content["tasks"], empty="no tasks: no route wants it, or not yet")
-        print_table("Deliveries", content["deliveries"], empty="no deliveries")
-        return
-    found = command.node_summary(settings)
-    tables = {
-        "Counts": command.count_rows(found),
-        "At work": command.running_rows(settings),
-        "Waits for a person": command.complaint_rows(found),
-    }
-    if as_json:
-        print_json(tables)
+        waits = command.waits_for_a_person(content)
+        tables = {"Tasks": content["tasks"], "Deliveries": content["deliveries"]}
+        senders = ", ".join(content["received_from"]) or "nobody"
+        words = [f"study {study}: {content['state']}, from {senders}", content["what_to_do"]]
     else:
+        found = command.node_status(settings, datetime.now(UTC))
+        waits, tables, words = found.waits, dict(found.tables), []
+    if as_json:
+        print_json(tables if study is None else content)
+    else:
+        print_text("\n".join(filter(None, words)))
         for title, rows in tables.items():
-            print_table(title, rows, empty=f"{title}: nothing")
-    raise typer.Exit(1 if found.complaints else 0)
+            nothing = "none: no route wants it, or not yet" if title == "Tasks" else "nothing"
+            print_table(title, rows, empty=f"{title}: {nothing}")
+    raise typer.Exit(1 if waits else 0)
+
+
+@app.command()
+def retry(
+    kind: Annotated[Retriable, typer.Argument(help="What waits for a person.")],
+    number: Annotated[int, typer.Argument(metavar="ID", help="Its id, as status tells it.")],
+    config: ConfigOption = None,
+) -> None:
+    """Have a task or a delivery that waits for a person tried again, with fresh attempts.
+
+    Works beside a running node. Remove the cause first.
+
+    Examples: [bold]pellucid retry task 12[/bold], [bold]pellucid retry delivery 40[/bold]
+    """
+    from node.commands import status as command
+    from node.commands.setting import configuration
+
+    command.retry(configuration(config), kind, number, datetime.now(UTC))
+    typer.echo(f"{kind} {number} is tried again by the running node, or by the next one")
 
 
 @app.command()

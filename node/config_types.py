@@ -55,12 +55,6 @@ def _host(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError(f"{text!r} holds something else than letters, digits, '-', '_' and '.'")
-    return text
-
-
 def _sha256(text: str) -> str:
     if not _SHA256.fullmatch(text.lower()):
         raise ValueError(f"{text[:80]!r} is no sha256")
@@ -76,6 +70,22 @@ def _ascending(limits: list[float]) -> list[float]:
     if limits[0] > limits[1]:
         raise ValueError(f"{limits} is empty: the first is above the second")
     return limits
+
+
+def plain_name(text: str) -> str:
+    """Return ``text`` if a model or a peer may be called so.
+
+    Raises
+    ------
+    ValueError
+        It may not; the message says why.
+    """
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} holds something else than letters, digits, '-', '_' and '.', or begins "
+            "with a sign"
+        )
+    return text
 
 
 def one_of(name: str, known: Iterable[str], word: str) -> str:
@@ -97,7 +107,7 @@ Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
 Number = Annotated[float, Strict()]
 AeTitle = Annotated[Text, AfterValidator(ae_title)]
 Host = Annotated[Text, AfterValidator(_host)]
-Name = Annotated[Text, AfterValidator(_name)]
+Name = Annotated[Text, AfterValidator(plain_name)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 Sha256 = Annotated[Text, AfterValidator(_sha256)]
 Limits = Annotated[list[Number], Field(min_length=2, max_length=2), AfterValidator(_ascending)]

@@ -30,7 +30,7 @@ from node.config import Config, Service, config_hash
 from node.deliver import Deliveries, DeliverySettings
 from node.doorman import AllowedPeer
 from node.errors import ConfigError, LedgerError, PortInUseError
-from node.ledger import tasks
+from node.ledger import outbox, tasks
 from node.ledger.engine import Engine, open_ledger
 from node.ledger.future import forget_future
 from node.log import LogStyle
@@ -109,6 +109,7 @@ def run(
         engine = open_ledger(config.node.database, migrate=True)
         try:
             sweep_at_start(engine, data)
+            _name_stranded(engine, config)
             node = _Node(config, engine, pace or Pace(), log_style)
             node.run(stopping, ready or (lambda _port: None))
         finally:
@@ -285,6 +286,12 @@ class _Node:
         for child in self._children:
             child.join(deadline)
         logger.info("node has stopped", extra={"event": "node_stopped"})
+
+
+def _name_stranded(engine: Engine, config: Config) -> None:
+    for destination, count in outbox.stranded(engine, config.peers).items():
+        extra = {"event": "delivery_stranded", "destination": destination, "objects": count}
+        logger.error("objects are owed to a peer that is not configured: add it again", extra=extra)
 
 
 def _listening_receiver(settings: ReceiveSettings, birth: spawned.Birth) -> tuple[BaseProcess, int]:

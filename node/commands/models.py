@@ -1,7 +1,9 @@
 """``pellucid models``: which models there are, and the file that describes a new one."""
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from dicom_io.codes import Code
 from node.commands.analyze import bundle_settings
 from node.commands.output import MisuseError, progress_bar
 from node.commands.setting import existing_folder
-from node.config import Config
+from node.config import Config, built_in_models
+from node.config_types import plain_name
 from node.plugins import load_model
 
 
@@ -68,18 +71,24 @@ def described_model(settings: ModelSettings) -> dict[str, Any]:
     }
 
 
-def add_model(bundle: Path, folder: Path, *, trusted: bool) -> Path:
+def add_model(bundle: Path, folder: Path, *, name: str | None, trusted: bool) -> Path:
     """Write ``models/NAME.toml`` for a bundle into a configuration folder, and return the file.
+
+    Parameters
+    ----------
+    name
+        What routes will call it; None for the name of the bundle's folder.
 
     Raises
     ------
     MisuseError
-        The file exists: what a person has reviewed is not overwritten.
+        The name cannot be one, or is taken: what a person has reviewed is not overwritten.
     ModelUnavailableError
         It is no MONAI bundle.
     """
+    called = _name(existing_folder(bundle), name)
     # Describing a bundle runs none of it: trust is asked for only to be written down.
-    settings = bundle_settings(existing_folder(bundle), trusted=True)
+    settings = replace(bundle_settings(bundle, trusted=True), name=called)
     file = folder / "models" / f"{settings.name}.toml"
     if file.exists():
         raise MisuseError(f"{file} exists; review it, and remove it to write it anew")
@@ -114,6 +123,17 @@ def model_toml(settings: ModelSettings, *, trusted: bool) -> str:
         *(f"{_quoted(name)} = {_quoted(digest)}" for name, digest in settings.sha256.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _name(bundle: Path, asked: str | None) -> str:
+    suggested = re.sub(r"[^A-Za-z0-9_.-]+", "-", bundle.resolve().name).strip("-_.")
+    try:
+        name = plain_name(suggested if asked is None else asked)
+    except ValueError as error:
+        raise MisuseError(f"--name: {error}") from error
+    if name in built_in_models():
+        raise MisuseError(f"--name: {name!r} is built in; choose another name")
+    return name
 
 
 def _asked(use: IntendedUse) -> dict[str, Any]:

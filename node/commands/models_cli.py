@@ -46,6 +46,10 @@ def models_show(
 def models_add(
     bundle: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a MONAI bundle.")],
     config: ConfigOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="What routes call it. Default: the name of the bundle's folder."),
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Write trusted = true: you have read its configs.")
     ] = False,
@@ -59,7 +63,7 @@ def models_add(
     from node.commands.models import add_model
     from node.commands.setting import config_folder
 
-    file = add_model(bundle, config_folder(config) or Path("config"), trusted=trust)
+    file = add_model(bundle, config_folder(config) or Path("config"), name=name, trusted=trust)
     typer.echo(f"wrote {file}: review it, then run pellucid check")
 
 

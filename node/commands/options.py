@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,3 +24,10 @@ TitleOption = Annotated[
         "--as", metavar="AETITLE", help="Call under this AE title instead of the node's own."
     ),
 ]
+
+
+class Retriable(StrEnum):
+    """What a person can have tried again."""
+
+    TASK = "task"
+    DELIVERY = "delivery"

@@ -1,65 +1,71 @@
-"""``pellucid status``: what was received, what is being done, what waits for a person."""
+"""``pellucid status`` and ``retry``: what stands where, and what a person has to do."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from node.commands.output import FindingError
+from node.commands.options import Retriable
+from node.commands.output import FindingError, MisuseError
 from node.config import Config
+from node.errors import TransitionError
 from node.ledger import outbox, tasks
-from node.ledger.engine import open_ledger
-from node.ledger.status import Summary, summary
+from node.ledger.engine import Engine, open_ledger
+from node.ledger.status import Complaint, Summary, leased_tasks, summary
 from node.ledger.studies import receptions, state
 from node.progress import read_progress
+from node.task import DeliveryState, State
+
+Row = dict[str, object]
+
+#: Kind of thing and its state to what a person has to do about it.
+_ADVICE: Mapping[tuple[str, str], str] = {
+    ("task", State.PARKED): "remove the cause, then: pellucid retry task {id}",
+    ("task", State.FAILED): "report it, it is a mistake of ours; try again: "
+    "pellucid retry task {id}",
+    ("task", State.QUARANTINED): "it ended its process twice: look into the log, then: "
+    "pellucid retry task {id}",
+    ("task", State.REJECTED): "send the study again when it is mended; if the route is not meant "
+    "for such a study, narrow its select or when",
+    ("delivery", DeliveryState.PARKED): "remove the cause, then: pellucid retry delivery {id}",
+    ("delivery", DeliveryState.REFUSED): "mend it at the destination, then: "
+    "pellucid retry delivery {id}",
+    ("delivery", DeliveryState.WAITING): "add the peer to node.toml again, and restart the node",
+    ("study", "quarantined"): "correct it at its source and send it under a new Study Instance "
+    "UID; this one stays closed",
+}
 
 
-def node_summary(config: Config) -> Summary:
-    """Return counts and complaints of the ledger; raises LedgerError if there is none."""
-    return summary(open_ledger(config.node.database))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What a command tells, and how it ends."""
+
+    #: Title to rows of the same keys.
+    tables: Mapping[str, list[Row]]
+    #: Whether something waits for a person.
+    waits: bool
 
 
-def count_rows(found: Summary) -> list[dict[str, object]]:
-    """Return one row for each kind of thing and its state."""
-    counts: list[tuple[str, Mapping[str, int]]] = [
-        ("instances", {"received": found.instances}),
-        ("studies", found.studies),
-        ("tasks", found.tasks),
-        *((f"deliveries to {name}", states) for name, states in found.deliveries.items()),
-    ]
-    return [
-        {"what": what, "state": name, "count": count}
-        for what, states in counts
-        for name, count in states.items()
-    ]
+def node_status(config: Config, now: datetime) -> Status:
+    """Return where everything stands.
 
-
-def complaint_rows(found: Summary) -> list[dict[str, object]]:
-    """Return one row for everything that waits for a person."""
-    return [
-        {
-            "kind": each.kind,
-            "id": each.id,
-            "name": each.name,
-            "state": each.state,
-            "since": each.since.isoformat(timespec="seconds"),
-            "what happened": each.text,
-        }
-        for each in found.complaints
-    ]
-
-
-def running_rows(config: Config) -> list[dict[str, object]]:
-    """Return one row for each worker that is at work."""
-    return [
-        {
-            "worker": each.worker,
-            "task": each.task,
-            "route": each.route,
-            "study": each.study_instance_uid,
-            "stage": each.stage,
-            "passes": f"{each.done} of {each.total}" if each.total else "",
-        }
-        for each in read_progress(config.node.data)
-    ]
+    Raises
+    ------
+    LedgerError
+        There is no ledger, or it is at another revision.
+    """
+    engine = open_ledger(config.node.database)
+    found = summary(engine)
+    told = [_complaint_row(complaint) for complaint in found.complaints]
+    rejected = [row for row in told if row["state"] == State.REJECTED]
+    waiting = [row for row in told if row not in rejected] + _stranded_rows(engine, config)
+    tables = {
+        "Counts": _count_rows(found),
+        "At work": _running_rows(config, leased_tasks(engine, now)),
+        "Waits for a person": waiting,
+        "Rejected": rejected,
+    }
+    return Status(tables=tables, waits=bool(waiting))
 
 
 def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
@@ -79,6 +85,7 @@ def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
     return {
         "study": study_instance_uid,
         "state": str(stands),
+        "what_to_do": _advice("study", str(stands), study_instance_uid),
         "received_from": sorted({f"{each.calling_ae} at {each.address}" for each in arrivals}),
         "sent_to": sorted({each.called_ae for each in arrivals}),
         "tasks": [
@@ -89,19 +96,112 @@ def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
                 "state": str(task.state),
                 "attempt": task.attempt,
                 "error": task.error,
+                "what_to_do": _advice("task", task.state, str(task.id)),
             }
             for task in of_study
         ],
         "deliveries": [
             {
+                "id": delivery.id,
                 "task": delivery.task_id,
                 "to": delivery.destination,
                 "object": delivery.sop_instance_uid,
                 "state": str(delivery.state),
                 "attempt": delivery.attempt,
                 "status": "" if delivery.status is None else f"0x{delivery.status:04X}",
+                "what_to_do": _delivery_advice(delivery.state, str(delivery.id)),
             }
             for task in of_study
             for delivery in outbox.of_task(engine, task.id)
         ],
     }
+
+
+def waits_for_a_person(content: Mapping[str, Any]) -> bool:
+    """Return whether anything of what ``study_status`` told does."""
+    rows = (content, *content["tasks"], *content["deliveries"])
+    return any(row["what_to_do"] and row["state"] != State.REJECTED for row in rows)
+
+
+def retry(config: Config, kind: Retriable, number: int, now: datetime) -> None:
+    """Have a task or a delivery that waits for a person tried again, with fresh attempts.
+
+    Raises
+    ------
+    MisuseError
+        There is none of that number, or it does not wait for a person.
+    """
+    engine = open_ledger(config.node.database)
+    if kind is Retriable.DELIVERY:
+        if not outbox.release(engine, number, now):
+            raise MisuseError(f"delivery {number} waits for no person, or does not exist")
+        return
+    try:
+        tasks.retry(engine, number, now)
+    except TransitionError as error:
+        raise MisuseError(str(error)) from error
+
+
+def _count_rows(found: Summary) -> list[Row]:
+    counts: list[tuple[str, Mapping[str, int]]] = [
+        ("instances", {"received": found.instances}),
+        ("studies", found.studies),
+        ("tasks", found.tasks),
+        *((f"deliveries to {name}", states) for name, states in found.deliveries.items()),
+    ]
+    return [
+        {"what": what, "state": name, "count": count}
+        for what, states in counts
+        for name, count in states.items()
+    ]
+
+
+def _running_rows(config: Config, leased: frozenset[int]) -> list[Row]:
+    """Return one row for each worker that is at work: a dead one leaves its last words behind."""
+    return [
+        {
+            "worker": each.worker,
+            "task": each.task,
+            "route": each.route,
+            "study": each.study_instance_uid,
+            "stage": each.stage,
+            "passes": f"{each.done} of {each.total}" if each.total else "",
+        }
+        for each in read_progress(config.node.data)
+        if each.task in leased
+    ]
+
+
+def _complaint_row(complaint: Complaint) -> Row:
+    return {
+        "kind": complaint.kind,
+        "id": complaint.id,
+        "name": complaint.name,
+        "state": complaint.state,
+        "since": complaint.since.isoformat(timespec="seconds"),
+        "what happened": complaint.text,
+        "what to do": _advice(complaint.kind, complaint.state, complaint.id),
+    }
+
+
+def _stranded_rows(engine: Engine, config: Config) -> list[Row]:
+    return [
+        {
+            "kind": "delivery",
+            "id": "",
+            "name": name,
+            "state": str(DeliveryState.WAITING),
+            "since": "",
+            "what happened": f"{count} objects are owed to a peer that is not configured",
+            "what to do": _advice("delivery", DeliveryState.WAITING, ""),
+        }
+        for name, count in outbox.stranded(engine, config.peers).items()
+    ]
+
+
+def _delivery_advice(stands: DeliveryState, number: str) -> str:
+    return "" if stands is DeliveryState.WAITING else _advice("delivery", stands, number)
+
+
+def _advice(kind: str, stands: str, number: str) -> str:
+    return _ADVICE.get((kind, stands), "").format(id=number)

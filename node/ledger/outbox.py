@@ -1,10 +1,11 @@
 """What is owed to whom: objects that wait for a destination."""
 
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select, update
+from sqlalchemy import Connection, Engine, Row, func, select, update
 
 from node.ledger import audit, schema
 from node.ledger.engine import reading
@@ -106,6 +107,19 @@ def of_task(engine: Engine, task_id: int) -> tuple[Delivery, ...]:
     query = select(table).where(table.c.task_id == task_id).order_by(table.c.id)
     with reading(engine) as connection:
         return tuple(_delivery(row) for row in connection.execute(query))
+
+
+def stranded(engine: Engine, destinations: Collection[str]) -> dict[str, int]:
+    """Return how many objects wait for each destination that is none of ``destinations``."""
+    table = schema.delivery.c
+    query = (
+        select(table.destination, func.count())
+        .where(table.state == DeliveryState.WAITING, table.destination.not_in(destinations))
+        .group_by(table.destination)
+        .order_by(table.destination)
+    )
+    with reading(engine) as connection:
+        return {row[0]: int(row[1]) for row in connection.execute(query)}
 
 
 def _settle(engine: Engine, delivery: Delivery, *, changed: datetime, **values: Any) -> bool:

@@ -61,6 +61,14 @@ def summary(engine: Engine, *, limit: int = 50) -> Summary:
         )
 
 
+def leased_tasks(engine: Engine, now: datetime) -> frozenset[int]:
+    """Return the ids of the tasks that a worker is known to be alive with."""
+    table = schema.task.c
+    query = select(table.id).where(table.state == State.RUNNING, table.lease_until >= now)
+    with reading(engine) as connection:
+        return frozenset(connection.scalars(query))
+
+
 def _counts(connection: Connection, table: Table) -> dict[str, int]:
     query = select(table.c.state, func.count()).group_by(table.c.state).order_by(table.c.state)
     return {row[0]: int(row[1]) for row in connection.execute(query)}

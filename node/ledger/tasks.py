@@ -227,8 +227,8 @@ def retry(engine: Engine, task_id: int, now: datetime) -> None:
     """
     with engine.begin() as connection:
         before = _state(connection, task_id)
-        if before is State.RUNNING:
-            raise TransitionError(f"task {task_id} is running")
+        if before not in (State.PARKED, State.FAILED, State.QUARANTINED):
+            raise TransitionError(f"task {task_id} is {before}: it waits for no person")
         change = _Change(before=before, after=State.READY, now=now, error="", actor=_OPERATOR)
         _move(connection, change, task.c.id == task_id, attempt=0, deaths=0, not_before=now)
 

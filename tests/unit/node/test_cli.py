@@ -5,6 +5,7 @@ import resource
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,18 @@ import pytest
 from node.cli import _explained, main
 from node.commands.check import Mark, second_providers
 from node.config_folder import load_config
+from node.ledger import outbox, tasks
 from node.log import LogStyle
+from node.progress import Progress, write_progress
 from node.standin import StandInPacs
+from node.task import DeliveryState, State
 from tests import build
 from tests.build_bundles import SEGMENTER, bright_voxel_weights, write_bundle
 from tests.build_config import write_config
-from tests.build_ledger import STUDY_UID, new_ledger, ready_task
+from tests.build_ledger import LONG_AGO, STUDY_UID, new_ledger, owe, ready_task
 
 NODE_WITHOUT_PEERS = '[node]\ndata = "data"\n'
+LATER = LONG_AGO + timedelta(seconds=2)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +88,8 @@ def test_help_is_quick_and_loads_no_heavy_library():
 
 
 @pytest.mark.parametrize(
-    "words", ["", "run", "demo", "analyze", "check", "status", "echo", "send", "models add"]
+    "words",
+    ["", "run", "demo", "analyze", "check", "status", "retry", "echo", "send", "models add"],
 )
 def test_every_command_teaches_itself(pellucid, words):
     status, out, _ = pellucid(*words.split(), "--help")
@@ -241,6 +247,113 @@ def test_the_status_counts_what_is_in_the_ledger(pellucid, tmp_path):
     assert "study 1.2.3 was never received" in unknown[2]
 
 
+@pytest.fixture
+def ledger(tmp_path):
+    """Give the ledger of a node without peers and routes, whose folder is the current one."""
+    engine = new_ledger(tmp_path_with_node(tmp_path) / "data")
+    yield engine
+    engine.dispose()
+
+
+def ended_in(engine, tmp_path, state, error):
+    """Return the id of a task that a worker has given up in a state."""
+    ready_task(engine, tmp_path / "data")
+    held = tasks.claim(engine, "worker-0", LATER)
+    tasks.give_up(engine, held, state=state, error=error, now=LATER)
+    return held.id
+
+
+def test_a_task_that_waits_for_a_person_says_what_to_do_until_it_is_done(
+    pellucid, tmp_path, ledger
+):
+    task_id = ended_in(ledger, tmp_path, State.PARKED, "ModelUnavailableError: no such file")
+
+    status, out, _ = pellucid("status", "-c", tmp_path, "--json")
+    of_study = pellucid("status", STUDY_UID, "-c", tmp_path)
+    retried = pellucid("retry", "task", task_id, "-c", tmp_path)
+    afterwards = pellucid("status", "-c", tmp_path)
+
+    (row,) = json.loads(out)["Waits for a person"]
+    assert (status, of_study[0]) == (1, 1)
+    assert row["what happened"] == "ModelUnavailableError: no such file"
+    assert row["what to do"] == f"remove the cause, then: pellucid retry task {task_id}"
+    assert f"pellucid retry task {task_id}" in of_study[1]
+    assert (retried[0], afterwards[0]) == (0, 0)
+    assert tasks.find(ledger, task_id).state is State.READY
+
+
+def test_a_rejected_task_is_told_with_what_to_do_and_waits_for_nobody(pellucid, tmp_path, ledger):
+    ended_in(ledger, tmp_path, State.REJECTED, "UnevenSpacingError: gap")
+
+    status, out, _ = pellucid("status", "-c", tmp_path, "--json")
+
+    (row,) = json.loads(out)["Rejected"]
+    assert status == 0
+    assert row["what happened"] == "UnevenSpacingError: gap"
+    assert row["what to do"].startswith("send the study again when it is mended")
+
+
+def test_what_is_owed_to_a_peer_that_is_not_configured_any_more_is_told(pellucid, tmp_path, ledger):
+    owe(ledger, tmp_path / "data", destination="old-pacs", count=2)
+
+    status, out, _ = pellucid("status", "-c", tmp_path, "--json")
+
+    (row,) = json.loads(out)["Waits for a person"]
+    assert status == 1
+    assert (row["kind"], row["name"], row["state"]) == ("delivery", "old-pacs", "waiting")
+    assert row["what happened"] == "2 objects are owed to a peer that is not configured"
+
+
+def test_a_refused_delivery_is_tried_again_when_a_person_says_so(pellucid, tmp_path, ledger):
+    task = owe(ledger, tmp_path / "data", destination="pacs")
+    (owed,) = outbox.of_task(ledger, task.id)
+    outbox.refuse(ledger, owed, status=0x0124, reason="not authorized", now=LATER)
+
+    first = pellucid("retry", "delivery", owed.id, "-c", tmp_path)
+    second = pellucid("retry", "delivery", owed.id, "-c", tmp_path)
+
+    assert first[0] == 0
+    assert outbox.of_task(ledger, task.id)[0].state is DeliveryState.WAITING
+    assert second[0] == 2
+    assert f"delivery {owed.id} waits for no person" in second[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("retry", "task", "9"), "there is no task 9"),
+        (("retry", "task", "1"), "task 1 is ready: it waits for no person"),
+        (("retry", "study", "1"), "'study' is not one of"),
+    ],
+)
+def test_what_cannot_be_retried_is_one_sentence(pellucid, tmp_path, ledger, words, sentence):
+    ready_task(ledger, tmp_path / "data")
+
+    status, _, err = pellucid(*words, "-c", tmp_path)
+
+    assert status == 2
+    assert sentence in err
+
+
+def test_a_worker_whose_lease_is_over_is_not_at_work(pellucid, tmp_path, ledger):
+    task_id = ready_task(ledger, tmp_path / "data")
+    progress = Progress(
+        worker="w", task=task_id, study_instance_uid=STUDY_UID, route="head", stage="analyze"
+    )
+    write_progress(tmp_path / "data", progress)
+
+    def at_work():
+        return json.loads(pellucid("status", "-c", tmp_path, "--json")[1])["At work"]
+
+    tasks.claim(ledger, "w", LATER)
+    dead = at_work()
+    tasks.reclaim_expired(ledger, datetime.now(UTC))
+    tasks.claim(ledger, "w", datetime.now(UTC))
+
+    assert dead == []
+    assert [row["stage"] for row in at_work()] == ["analyze"]
+
+
 def test_a_check_finds_what_is_wrong_and_only_warns_of_peers(pellucid, tmp_path, bundle):
     pellucid("models", "add", bundle, "--config", tmp_path, "--trust")
     (tmp_path / "node.toml").write_text(
@@ -293,6 +406,33 @@ def test_an_added_model_is_written_with_the_hash_of_every_file_and_verified(
     assert "exists; review it" in again[2]
     assert changed[0] == 1
     assert "configs/extra.json is not listed" in json.loads(changed[1])[0]["words"]
+
+
+def test_an_added_model_is_called_as_it_is_asked_for(pellucid, tmp_path, bundle):
+    status, out, _ = pellucid("models", "add", bundle, "--name", "head-2", "-c", tmp_path)
+
+    assert status == 0
+    assert "head-2.toml" in out
+    assert list(load_config(tmp_path_with_node(tmp_path)).models) == ["phantom", "head-2"]
+
+
+def test_an_added_model_is_called_like_its_folder_unless_asked_otherwise(
+    pellucid, tmp_path, bundle
+):
+    folder = bundle.rename(tmp_path / "our head_3.1 (new)")
+
+    pellucid("models", "add", folder, "-c", tmp_path)
+
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["our-head_3.1-new.toml"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a b", "", "-x", "phantom"])
+def test_a_name_that_no_model_can_have_is_refused(pellucid, tmp_path, bundle, name):
+    status, _, err = pellucid("models", "add", bundle, f"--name={name}", "-c", tmp_path)
+
+    assert status == 2
+    assert "--name" in err
+    assert not (tmp_path / "models").exists()
 
 
 def tmp_path_with_node(tmp_path):
