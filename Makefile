@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format figures clean
+.PHONY: help setup demo test check format bench-phantom bench-explainers clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,12 @@ check: $(STAMP)  ## format, lint, types, contracts, spelling
 format: $(STAMP)  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-phantom: $(STAMP)  ## how well the phantom model finds, and its default explainer shows
+	$(BIN)/python -m benchmarks.phantom --workers 2
+
+bench-explainers: $(STAMP)  ## what explaining costs beside captum and MONAI
+	$(BIN)/python -m benchmarks.explainers --json benchmarks/results/explainers.json
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """How well the phantom model finds its lesions, and its default explainer shows them.
 
-    python -m benchmarks.phantom [--seeds 200] [--first 500000] [--json FILE]
+    python -m benchmarks.phantom [--seeds 200] [--first 600000] [--json FILE]
 
 Every seed is one phantom that training never saw. Beside the model stand classifiers by thresholds
 on brightness, beside the explainer maps that know nothing of the model.
@@ -81,7 +81,7 @@ def show(figures: dict, console: Console) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.phantom", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="how many phantoms (%(default)s)")
-    parser.add_argument("--first", type=int, default=500_000, help="first seed (%(default)s)")
+    parser.add_argument("--first", type=int, default=600_000, help="first seed (%(default)s)")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file to write (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes (%(default)s)")
     asked = parser.parse_args()

@@ -34,7 +34,7 @@ NOTICE = (
 WEIGHTS_FILE = "data/weights.pt"
 #: Inside the folder that the settings name.
 OWN_WEIGHTS_FILE = "weights.pt"
-WEIGHTS_SHA256 = "e6669d9463c471ccf2e29f5ab65345eba72de3c7c964ac83fc412e10d03821d3"
+WEIGHTS_SHA256 = "53d74114823dcd09f239766d0241e2e76d829ed2de875cea9fc2025622cbaa04"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,8 +198,8 @@ def main() -> None:
     """Train as the command line says and write the weights."""
     parser = argparse.ArgumentParser(prog="python -m ai.phantom.train", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for phantoms, checkpoints")
-    parser.add_argument("--phantoms", type=int, default=1000, help="how many (%(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="of training (%(default)s)")
+    parser.add_argument("--phantoms", type=int, default=2000, help="how many (%(default)s)")
+    parser.add_argument("--steps", type=int, default=2600, help="of training (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
     default = Path(str(files("ai.phantom") / WEIGHTS_FILE))

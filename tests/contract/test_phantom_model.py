@@ -43,7 +43,7 @@ def area(readings):
 
 
 def test_model_tells_phantoms_with_lesions_from_those_without(readings):
-    assert area(readings) >= 0.9
+    assert area(readings) >= 0.95
 
 
 def test_thresholds_on_brightness_do_not_tell_them(readings):
@@ -57,7 +57,7 @@ def test_default_explainer_points_at_the_lesion_and_beats_every_control(readings
     maps = mean_localizations(readings)
     explained = maps.pop("layer_cam")
 
-    assert explained.pointing >= 0.8
+    assert explained.pointing >= 0.9
     assert set(maps) == {"random", "sobel", "intensity"}
     for control in maps.values():
         assert control.pointing <= 0.5
