@@ -223,11 +223,14 @@ _METHODS = {
 
 _UNITS = {"1": NO_UNITS, "ml": MILLILITER, "%": Code("%", "UCUM", "percent")}
 
+#: ASCII words, joined by nothing that could mean something.
+_WORDS = re.compile(r"[A-Za-z0-9]+(?:[ _-][A-Za-z0-9]+)*")
+
 
 def code_for_label(text: str) -> Code:
     """Return the concept that a model's label means, or a private one derived from the text.
 
-    Case, spaces, hyphens and underscores make no difference; a label that is not in the table
+    Case, spaces and what joins words make no difference, a sign beside a word does; a label that is not in the table
     always gets the same private code, never a guessed SNOMED CT number.
     """
     wanted = _normalized(text)
@@ -244,7 +247,8 @@ def private_code(text: str) -> Code:
     # A code value must be readable under every character set: ASCII letters, digits, hyphens.
     plain = unicodedata.normalize("NFKD", meaning).encode("ascii", "ignore").decode()
     value = re.sub(r"[^A-Z0-9]+", "-", plain.upper()).strip("-")
-    if len(value) > LONGEST_VALUE or plain != meaning or not value:
+    # A sign that gets lost may be all the difference there is: "HER2+", "HER2-".
+    if len(value) > LONGEST_VALUE or not _WORDS.fullmatch(meaning):
         digest = hashlib.sha256(text.encode()).hexdigest()[:6].upper()
         value = f"{value[:9].strip('-')}-{digest}".strip("-")
     return Code(value, PRIVATE_SCHEME, meaning)
@@ -280,4 +284,6 @@ def segment_category(concept: Code) -> Code:
 
 
 def _normalized(text: str) -> str:
-    return " ".join(re.sub(r"[\s_\-]+", " ", text).lower().split())
+    # A hyphen joins words; before or behind them it is a minus.
+    joined = re.sub(r"(?<=\w)[_-](?=\w)", " ", text)
+    return " ".join(joined.replace("_", " ").lower().split())

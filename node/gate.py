@@ -64,7 +64,7 @@ COMPREHENSIVENESS = Check(
     limit=0.0,
     met=_above,
     failed="Hiding the highlighted region changed the result no more than hiding regions "
-    "elsewhere (difference {value}, more than {limit} is asked).",
+    "elsewhere (contrast {value} of at most 1, more than {limit} is asked).",
     missing="It was not measured whether the highlighted region matters for the result.",
 )
 #: Checks by name of their measure, in the order in which failures are told.

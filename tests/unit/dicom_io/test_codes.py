@@ -99,6 +99,21 @@ def test_long_labels_with_the_same_beginning_get_different_private_codes():
     assert first.value != second.value
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("HER2+", "HER2-"), ("IDH +", "IDH -"), ("grade <3", "grade 3"), ("a/b", "a b")],
+)
+def test_a_sign_makes_another_private_code(one, other):
+    assert private_code(one).value != private_code(other).value
+
+
+@pytest.mark.parametrize(
+    "label", ["nodule-", "- nodule", "Nodule -", "no-nodule", "nodule+", "!mass"]
+)
+def test_a_label_with_a_sign_is_not_the_structure_of_that_name(label):
+    assert code_for_label(label).scheme == PRIVATE_SCHEME
+
+
 def test_label_in_another_script_gets_an_ascii_code_value():
     code = private_code("病変")
 

@@ -116,7 +116,7 @@ def test_a_reason_never_rounds_a_value_to_its_limit(method, residual, said):
 def test_a_contrast_at_the_limit_is_told_without_a_sign():
     (reason,) = judged({**SOUND, "comprehensiveness": 0.0}).reasons
 
-    assert "(difference 0.000, more than 0.000 is asked)" in reason
+    assert "(contrast 0.000 of at most 1, more than 0.000 is asked)" in reason
 
 
 def test_the_residual_of_an_explanation_becomes_a_measure():
