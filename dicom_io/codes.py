@@ -230,8 +230,8 @@ _WORDS = re.compile(r"[A-Za-z0-9]+(?:[ _-][A-Za-z0-9]+)*")
 def code_for_label(text: str) -> Code:
     """Return the concept that a model's label means, or a private one derived from the text.
 
-    Case, spaces and what joins words make no difference, a sign beside a word does; a label that is not in the table
-    always gets the same private code, never a guessed SNOMED CT number.
+    Case, spaces and what joins words make no difference, a sign beside a word does; a label that
+    is not in the table always gets the same private code, never a guessed SNOMED CT number.
     """
     wanted = _normalized(text)
     wanted = _SYNONYMS.get(wanted, wanted)
