@@ -11,6 +11,7 @@ from typing import cast
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
@@ -50,6 +51,8 @@ class Doorman:
     max_associations: int
     max_peer_associations: int
     max_unknown_associations: int
+    #: Most bytes that have come and are not stored yet, of all associations together.
+    max_held_bytes: int
 
 
 class GuardedServer(ThreadedAssociationServer):
@@ -81,10 +84,13 @@ class GuardedServer(ThreadedAssociationServer):
         self._doorman = doorman
         self._peers = _resolved(doorman.peers)
         self._addresses = frozenset(address for _, address in self._peers)
+        self._on_store = on_store
+        self._held: dict[Association, int] = {}
         handlers: list[evt.EventHandlerType] = [
-            (evt.EVT_CONN_OPEN, _bound_reads),
+            (evt.EVT_CONN_OPEN, self._bound_reads),
+            (evt.EVT_CONN_CLOSE, self._forget),
             (evt.EVT_REQUESTED, self._admit),
-            (evt.EVT_C_STORE, on_store),
+            (evt.EVT_C_STORE, self._store),
         ]
         super().__init__(entity, address, doorman.ae_titles[0], contexts, evt_handlers=handlers)
 
@@ -143,6 +149,57 @@ class GuardedServer(ThreadedAssociationServer):
                 if (peer.echo if context.abstract_syntax == _VERIFICATION else peer.store)
             ]
 
+    def _bound_reads(self, event: evt.Event) -> None:
+        """Replace pynetdicom's reading, which believes any length and waits for ever."""
+        association = event.assoc
+        wire = cast(AssociationSocket, association.dul.socket)
+
+        def recv(count: int) -> bytearray:
+            most = _LARGEST_PDU if association.is_established else _LARGEST_REQUEST
+            if count > most:
+                raise ConnectionAbortedError(f"a PDU of {count} bytes, at most {most} are read")
+            self._hold(association, count)
+            return _read(cast(socket.socket, wire.socket), count)
+
+        wire.recv = recv  # type: ignore[method-assign, assignment]
+
+    def _hold(self, association: Association, count: int) -> None:
+        """Count what has come; end the association that asks for more than there is room for."""
+        held = self._held[association] = self._held.get(association, 0) + count
+        if held <= _LARGEST_PDU or sum(list(self._held.values())) <= self._doorman.max_held_bytes:
+            return
+        logger.warning(
+            "association ended: too much is held in memory, of all senders together",
+            extra={
+                "event": "memory_bound",
+                "address": address_of(association),
+                "bytes": held,
+                "most": self._doorman.max_held_bytes,
+            },
+        )
+        raise ConnectionAbortedError(f"{held} bytes are held of one association")
+
+    def _store(self, event: evt.Event) -> int:
+        try:
+            return self._on_store(event)
+        finally:
+            self._release(event)
+
+    def _release(self, event: evt.Event) -> None:
+        """Take off what has been stored; all of it, if nothing waits behind it."""
+        association, request = event.assoc, cast(C_STORE, event.request)
+        queue = association.dimse
+        if association not in self._held:
+            return
+        if queue.message is None and queue.msg_queue.empty():
+            self._held[association] = 0
+        elif request.DataSet is not None:
+            # A sender that does not wait for answers fills the queue.
+            self._held[association] -= request.DataSet.getbuffer().nbytes
+
+    def _forget(self, event: evt.Event) -> None:
+        self._held.pop(event.assoc, None)
+
 
 def address_of(association: Association) -> str:
     """Return the IP address of the sender."""
@@ -182,20 +239,6 @@ def _reject(association: Association, reason: tuple[int, int, int], why: str) ->
     )
     association.acse.send_reject(*reason)
     association.kill()
-
-
-def _bound_reads(event: evt.Event) -> None:
-    """Replace pynetdicom's reading, which believes any length and waits for ever."""
-    association = event.assoc
-    wire = cast(AssociationSocket, association.dul.socket)
-
-    def recv(count: int) -> bytearray:
-        most = _LARGEST_PDU if association.is_established else _LARGEST_REQUEST
-        if count > most:
-            raise ConnectionAbortedError(f"a PDU of {count} bytes, at most {most} are read")
-        return _read(cast(socket.socket, wire.socket), count)
-
-    wire.recv = recv  # type: ignore[method-assign, assignment]
 
 
 def _read(connection: socket.socket, count: int) -> bytearray:

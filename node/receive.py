@@ -90,6 +90,8 @@ class ReceiveSettings:
     max_associations: int = 200
     max_peer_associations: int = 64
     max_unknown_associations: int = 16
+    #: Most bytes of data sets that have come and are not stored yet, of all senders together.
+    max_held_bytes: int = 1 << 32
 
 
 def serve(
@@ -148,6 +150,7 @@ def _listen(settings: ReceiveSettings, engine: Engine) -> GuardedServer:
         max_associations=settings.max_associations,
         max_peer_associations=settings.max_peer_associations,
         max_unknown_associations=settings.max_unknown_associations,
+        max_held_bytes=settings.max_held_bytes,
     )
     entity = _entity(settings)
     address = (settings.bind or "0.0.0.0", settings.port)  # noqa: S104 (what "every" means)
@@ -189,7 +192,7 @@ def on_c_store(event: evt.Event, *, settings: ReceiveSettings, engine: Engine) -
     try:
         return _receive(event, settings, engine)
     except DicomInputError as error:
-        return _refused(event, CANNOT_UNDERSTAND, type(error).__name__)
+        return _refused(event, CANNOT_UNDERSTAND, f"{type(error).__name__}: {error}")
     except StorageFullError as error:
         logger.error("no room to receive: free some", extra={"event": "store_full"})  # noqa: TRY400
         return _refused(event, OUT_OF_RESOURCES, str(error))

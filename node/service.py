@@ -155,6 +155,8 @@ def receive_settings(config: Config) -> ReceiveSettings:
         ),
         device_uid=config.site.device_uid,
         floor_bytes=int(config.storage.reserve_gb * 1e9),
+        # Storing makes a second and a third copy of what it stores.
+        max_held_bytes=_memory_bytes() // 4,
     )
 
 
@@ -376,7 +378,11 @@ def _memory_limit() -> int:
     """Return nine tenths of the machine's memory; 0 where a GPU driver maps what it likes."""
     if Path("/dev/nvidiactl").exists():
         return 0
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10 * 9
+    return _memory_bytes() // 10 * 9
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _now() -> datetime:

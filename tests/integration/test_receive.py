@@ -129,6 +129,30 @@ def test_a_data_set_that_cannot_be_understood_is_refused(port, tmp_path, content
     assert len(stored_files(tmp_path)) == 1
 
 
+def test_the_log_says_what_is_wrong_with_a_refused_instance(port, caplog):
+    with sender(port) as association:
+        store(association, image(PixelData=b"12"))
+
+    (record,) = [one for one in caplog.records if one.event == "instance_refused"]
+    assert record.reason == (
+        "StructureError: pixel data has 2 bytes, its description asks for 2048"
+    )
+
+
+def test_what_is_held_in_memory_has_a_limit_for_all_senders_together(tmp_path, caplog):
+    settings = receive_settings(tmp_path, max_held_bytes=1_000_000)
+    large = image("1.2.3.4.2", Rows=1024, Columns=1024, PixelData=bytes(2 << 20))
+
+    with receiver(settings) as port:
+        with sender(port) as greedy:
+            assert store(greedy, large) is None
+        with sender(port) as modest:
+            answers = [store(modest, image(f"1.2.3.4.{number}")) for number in range(10, 700)]
+
+    assert set(answers) == {0x0000}
+    assert "memory" in caplog.text
+
+
 def test_two_patients_in_one_study_are_both_kept_and_the_study_stops(port, ledger, tmp_path):
     with sender(port) as association:
         assert store(association, image()) == 0x0000
