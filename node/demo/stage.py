@@ -13,7 +13,11 @@ from node.standin import StandInPacs
 
 #: A phantom with a lesion.
 DEMO_SEED = 1
-EXPLAINERS = ("layer_cam", "occlusion")
+#: Occlusion halves its cells once more than by default: the lesion is smaller than a cell else.
+EXPLAINERS = (
+    ExplainSpec(method="layer_cam"),
+    ExplainSpec(method="occlusion", parameters={"refine": (8, 4, 4)}),
+)
 MODALITY_AE = "MODALITY"
 
 
@@ -35,7 +39,7 @@ def default_stage(seed: int = DEMO_SEED) -> Stage:
     """Return the stage on which everything works."""
     return Stage(
         phantom=make_phantom(seed),
-        explain=tuple(ExplainSpec(method=method) for method in EXPLAINERS),
+        explain=EXPLAINERS,
         model=ModelSettings(name="phantom", kind="phantom"),
         image=lambda volume: volume,
         pacs=StandInPacs,
