@@ -113,6 +113,8 @@ def layout_of(rows: int, columns: int) -> Layout:
 def draw_canvas(layout: Layout, legend: Legend, letters: Sequence[str]) -> NDArray[np.uint8]:
     """Return the RGB canvas [row, column, 3] that all slices of an overlay share.
 
+    A legend that does not fit is shrunk, and if that is not enough cut at its end, which it says.
+
     Parameters
     ----------
     letters
@@ -125,9 +127,20 @@ def draw_canvas(layout: Layout, legend: Legend, letters: Sequence[str]) -> NDArr
         panel = Image.new("RGB", (layout.columns - layout.panel_left, layout.rows))
         if _Pen(panel, layout.scale * shrink, layout.margin // 2).draw(legend) <= room:
             break
+    else:
+        _cut(panel, room, layout)
     panel.paste((0, 0, 0), (0, room, panel.width, panel.height))
     image.paste(panel, (layout.panel_left, 0))
     return np.asarray(image, np.uint8)
+
+
+def _cut(panel: Image.Image, room: int, layout: Layout) -> None:
+    """Say in the last row of the room that there was more to say."""
+    top = room - round(18 * layout.scale)
+    panel.paste((0, 0, 0), (0, top, panel.width, panel.height))
+    font = _font(_FONT_SIZE * layout.scale)
+    color = _COLORS[Style.ALERT]
+    ImageDraw.Draw(panel).text((0, top), "... cut: the report has all", fill=color, font=font)
 
 
 def draw_footer(canvas: NDArray[np.uint8], layout: Layout, lines: Sequence[str]) -> None:

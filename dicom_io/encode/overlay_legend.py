@@ -27,7 +27,8 @@ def overlay_legend(
     return Legend(
         head=_head(analysis, explanation, origin),
         scale=_scale(display) if display is not None else (),
-        body=(_outlines(segments), _checks(analysis, explanation), _model(analysis)),
+        # Outlines come last: of very many the end may not fit.
+        body=(_checks(analysis, explanation), _model(analysis), _outlines(segments)),
     )
 
 

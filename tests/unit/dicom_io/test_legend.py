@@ -75,3 +75,22 @@ def test_letters_stand_in_the_margin():
     assert ink[:, : layout.margin].any()
     assert ink[: layout.margin].any()
     assert not inside.any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_legend_that_is_cut_says_so(size):
+    some, many = (
+        tuple(Line(text=f"structure {n}", swatch=(0, 255, 255)) for n in range(count))
+        for count in (400, 500)
+    )
+
+    _, cut = panel_of(size, legend_of(some))
+    _, also_cut = panel_of(size, legend_of(many))
+    layout, alone = panel_of(size, legend_of((Line(text="structure 0"),)))
+
+    # What is cut is blank at the end but for one line, which is the same however much is missing.
+    room = layout.rows - round(58 * layout.scale) - layout.margin // 2
+    last = slice(room - round(16 * layout.scale), room)
+    assert cut[last].any()
+    assert not alone[last].any()
+    np.testing.assert_array_equal(cut[last], also_cut[last])

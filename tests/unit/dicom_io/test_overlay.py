@@ -190,6 +190,21 @@ def test_outlines_alone_say_that_nothing_is_explained():
     assert "AI evidence map" not in [line.text for line in legend.head]
 
 
+def test_the_verdict_stands_before_a_list_of_outlines_that_may_be_too_long():
+    source = make_input()
+    segments = tuple(make_segment(source, label=f"structure {number}") for number in range(150))
+    labelled = make_explanation(source, Verdict.LABELLED)
+    analysis = make_analysis(source, segments=segments, explanations=(labelled,))
+
+    legend = overlay_legend(analysis, labelled, None, segments, origin=make_origin())
+
+    said = [line.text for paragraph in legend.body for line in paragraph]
+    assert said.index("Explanation: A CHECK FAILED") < said.index("structure 0")
+    assert said.index("Synthetic-lesion phantom: not trained on patients.") < said.index(
+        "structure 0"
+    )
+
+
 def test_nothing_to_paint_makes_no_series():
     source = make_input()
 
