@@ -6,6 +6,7 @@ At least once: an object may be sent again after a crash, always under the same 
 import logging
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from node.peer import (
     associate,
     batches,
     contexts_for,
+    keeps,
     store,
     stored_object,
 )
@@ -36,10 +38,6 @@ from node.task import Delivery
 
 logger = logging.getLogger(__name__)
 
-#: PS3.7 C.5: the destination has the object already, so nothing is owed any more.
-_DUPLICATE = 0x0111
-#: PS3.7 C.4 and C.5: kept in spite of attributes out of range or unknown to the destination.
-_KEPT_WITH_WARNING = (0x0107, 0x0116)
 #: PS3.7 C.5: processing failure and resource limitation may pass.
 _TEMPORARY = (0x0110, 0x0213)
 
@@ -156,7 +154,7 @@ class Destination:
         if status == 0x0000:
             outbox.delivered(self._engine, delivery, status, _now())
             logger.info("delivered", extra=_about(delivery, "delivered"))
-        elif 0xB000 <= status <= 0xBFFF or status in (*_KEPT_WITH_WARNING, _DUPLICATE):
+        elif keeps(status):
             outbox.delivered(self._engine, delivery, status, _now())
             extra = {**_about(delivery, "delivered"), "status": f"0x{status:04X}"}
             logger.warning("delivered with a warning", extra=extra)
@@ -244,12 +242,13 @@ class Deliveries:
             destination.wake()
 
     def stop(self, timeout_seconds: float) -> None:
-        """End after the objects that are being sent; wait for each at most so long."""
+        """End after the objects that are being sent; wait for all together at most so long."""
+        deadline = time.monotonic() + timeout_seconds
         for destination in self._destinations:
             destination.stop()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(timeout_seconds)
+                thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _about(delivery: Delivery, event: str) -> dict[str, str | int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from node.commands.output import progress_bar
 from node.commands.study_folder import read_study_folder
 from node.config import Peer
-from node.peer import Sent, send_files
+from node.peer import Sent, keeps, send_files
 
 
 def send_folder(folder: Path, peer: Peer, calling_ae: str) -> tuple[Sent, ...]:
@@ -30,8 +30,8 @@ def send_folder(folder: Path, peer: Peer, calling_ae: str) -> tuple[Sent, ...]:
 
 
 def accepted(answer: Sent) -> bool:
-    """Return whether the peer keeps the object: success, or success with a warning (0xBxxx)."""
-    return answer.status is not None and (answer.status == 0 or answer.status >> 12 == 0xB)
+    """Return whether the peer has the object, be it with a warning or since earlier."""
+    return answer.status is not None and keeps(answer.status)
 
 
 def answer_rows(sent: Sequence[Sent]) -> list[dict[str, object]]:

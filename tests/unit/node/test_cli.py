@@ -219,6 +219,17 @@ def test_a_peer_that_refuses_a_file_is_a_finding(pellucid, tmp_path, study):
     assert "refused 5 of 5 files" in err
 
 
+@pytest.mark.parametrize("status", [0xB007, 0x0107, 0x0111])
+def test_what_a_peer_keeps_with_a_warning_or_has_already_is_sent(pellucid, tmp_path, study, status):
+    with StandInPacs(tmp_path / "pacs", answer=lambda _uid: status) as pacs:
+        ended, out, _ = pellucid("send", study, f"STANDIN@127.0.0.1:{pacs.port}", "--json")
+
+    assert ended == 0
+    assert {(row["accepted"], row["status"]) for row in json.loads(out)} == {
+        (True, f"0x{status:04X}")
+    }
+
+
 def test_a_status_without_a_ledger_says_what_to_do(pellucid, tmp_path):
     folder = write_config(tmp_path, node=NODE_WITHOUT_PEERS, routes="")
 

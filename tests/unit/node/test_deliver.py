@@ -3,17 +3,19 @@
 import logging
 import socket
 import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from node.config import Peer
 from node.deliver import Deliveries, DeliverySettings, Destination
-from node.ledger import outbox
+from node.ledger import outbox, tasks
 from node.peer import Timeouts
 from node.standin import StandInPacs
-from node.task import DeliveryState
-from tests.build_ledger import new_ledger, owe
+from node.task import DeliveryState, NewDelivery
+from tests.build_ledger import LONG_AGO, new_ledger, owe, ready_task, write_instance
 from tests.wait import until
 
 QUICK = DeliverySettings(
@@ -248,3 +250,33 @@ def test_destination_that_comes_back_gets_what_it_is_owed(engine, tmp_path, clos
         deliveries.stop(5.0)
 
     assert pacs.received == {"2.25.1": 1}
+
+
+def test_destinations_that_hang_are_left_behind_all_at_once(engine, tmp_path):
+    names = ["first", "second", "third", "fourth"]
+    owe_each(engine, tmp_path, names)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        deliveries = Deliveries(engine, [peer_at(port, name) for name in names], QUICK)
+        deliveries.start()
+        connections = [silent.accept()[0] for _ in names]
+        start = time.monotonic()
+
+        deliveries.stop(0.3)
+
+        assert time.monotonic() - start < 0.9
+        for connection in connections:
+            connection.close()
+        deliveries.stop(10.0)
+
+
+def owe_each(engine, data: Path, destinations: list[str]) -> None:
+    """Owe one object to each destination."""
+    ready_task(engine, data)
+    task = tasks.claim(engine, "worker-0", LONG_AGO + timedelta(seconds=2))
+    path = write_instance(data / "made", "2.25.1")
+    owed = [
+        NewDelivery(destination=name, sop_class_uid="1.2.3", sop_instance_uid="2.25.1", path=path)
+        for name in destinations
+    ]
+    tasks.finish(engine, task, owed, LONG_AGO + timedelta(seconds=3))
