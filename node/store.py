@@ -66,6 +66,18 @@ def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored
     return Stored(path=path, sha256=digest)
 
 
+def make_folders(root: Path) -> None:
+    """Make every folder of the store, durable before anyone relies on it.
+
+    Of two threads that write the first files of a folder, one makes it, and the other could
+    finish before the folder itself is durable.
+    """
+    _make_folder(_objects(root))
+    for number in range(256):
+        (_objects(root) / f"{number:02x}").mkdir(exist_ok=True)
+    _sync(_objects(root))
+
+
 def keep(root: Path, file: Path, *, floor_bytes: int = 0) -> Stored:
     """Take a finished file of a task folder into the store; see ``write_durably``."""
     return write_durably(root, file.read_bytes(), floor_bytes=floor_bytes)

@@ -27,7 +27,8 @@ class Swept:
 
 
 def sweep_at_start(engine: Engine, root: Path) -> Swept:
-    """Delete unfinished files and name lost ones; before any receiver or worker runs."""
+    """Make the store ready before any receiver or worker runs; delete parts, name lost files."""
+    store.make_folders(root)
     swept = Swept(parts=store.remove_parts(root), missing=instances.missing_files(engine))
     if swept.missing:
         logger.error(

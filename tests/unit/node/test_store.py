@@ -83,6 +83,16 @@ def test_file_and_folder_are_synced_before_and_after_the_rename(tmp_path, monkey
     assert folder == str(stored.path.parent)
 
 
+def test_a_start_makes_every_folder_before_anyone_writes_into_one(tmp_path):
+    engine = new_ledger(tmp_path)
+
+    sweep_at_start(engine, tmp_path)
+    engine.dispose()
+
+    folders = [path.name for path in (tmp_path / "objects" / "sha256").iterdir()]
+    assert sorted(folders) == [f"{number:02x}" for number in range(256)]
+
+
 def test_a_start_deletes_parts_and_names_lost_files(tmp_path):
     engine = new_ledger(tmp_path)
     whole = store.write_durably(tmp_path, b"content")
