@@ -8,7 +8,7 @@ from dicom_io.encode.binary_segmentation import SOP_CLASS_UID, Layer, encode_lay
 from dicom_io.encode.inherit import Place
 from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import BANDS
-from dicom_io.encode.words import parameter_text, verdict_text
+from dicom_io.encode.words import parameter_text, series_text, verdict_text
 from dicom_io.origin import Origin
 from dicom_io.paint import heat_lab, relevance_bands
 from dicom_io.read import Input
@@ -66,12 +66,12 @@ def _band_label(lower: float, explanation: Explanation) -> str:
 
 
 def _place(explanation: Explanation, index: int) -> Place:
-    grade = "" if explanation.verdict is Verdict.PASSED else f": {verdict_text(explanation)}"
+    grade = "" if explanation.verdict is Verdict.PASSED else verdict_text(explanation)
     return Place(
         role=BANDS,
         series=index,
         series_number=9200 + index,
         modality="SEG",
         sop_class_uid=SOP_CLASS_UID,
-        description=f"evidence {explanation.target}, {explanation.method}{grade}",
+        description=series_text("evidence", explanation, grade),
     )

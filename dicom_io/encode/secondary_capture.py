@@ -32,7 +32,7 @@ from dicom_io.encode.inherit import (
 from dicom_io.encode.overlay_legend import overlay_legend
 from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import OVERLAY
-from dicom_io.encode.words import verdict_text
+from dicom_io.encode.words import series_text, verdict_text
 from dicom_io.legend import Layout, draw_canvas, draw_footer, layout_of
 from dicom_io.origin import Origin
 from dicom_io.paint import (
@@ -158,8 +158,7 @@ def _place(overlay: _Overlay, number: int) -> Place:
     explanation = overlay.explanation
     what = f"outlines {overlay.analysis.model.name}"
     if explanation is not None:
-        grade = verdict_text(explanation)
-        what = f"overlay {explanation.target}, {explanation.method}: {grade}"
+        what = series_text("overlay", explanation, verdict_text(explanation))
     return Place(
         role=OVERLAY,
         series=overlay.index,

@@ -13,6 +13,9 @@ from dicom_io.analysis import (
 )
 from dicom_io.origin import Origin
 
+#: Characters of a Series Description (VR LO, PS3.5 6.2) behind its leading "AI ".
+_SERIES_ROOM = 64 - 3
+
 NOT_FOR_DIAGNOSIS = "Research use: not for diagnostic use"
 
 
@@ -98,6 +101,23 @@ def verdict_text(explanation: Explanation) -> str:
         Verdict.LABELLED: "A CHECK FAILED",
         Verdict.WITHHELD: "WITHHELD: a check failed",
     }[explanation.verdict]
+
+
+def series_text(kind: str, explanation: Explanation, grade: str) -> str:
+    """Return what a series shows, short enough for a description of which no grade is cut off.
+
+    ``evidence lesion, layer_cam: A CHECK FAILED``; target and method are shortened, the grade is
+    not.
+    """
+    ending = f": {grade}" if grade else ""
+    room = _SERIES_ROOM - len(kind) - len(", ") - len(" ") - len(ending)
+    method = _shortened(explanation.method, room - min(len(explanation.target), room // 2))
+    target = _shortened(explanation.target, room - len(method))
+    return f"{kind} {target}, {method}{ending}"
+
+
+def _shortened(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 3].rstrip() + "..."
 
 
 def failure_text(failure: FailedExplanation) -> str:

@@ -218,6 +218,20 @@ def test_failed_check_is_in_the_series_description():
     assert "A CHECK FAILED" in encoded(source, explanations=(labelled,))[0].SeriesDescription
 
 
+@pytest.mark.parametrize("encoder", [encode, relevance_bands.encode])
+def test_failed_check_of_a_structure_with_a_long_name_is_in_the_series_description(encoder):
+    source = make_input()
+    name = "left anterior descending coronary artery, proximal third, calcified"
+    labelled = make_explanation(source, Verdict.LABELLED, target=name, method="x" * 40)
+    analysis = make_analysis(source, explanations=(labelled,))
+
+    description = encoder(analysis, source, make_origin(), ())[0].SeriesDescription
+
+    assert len(description) <= 64
+    assert description.endswith(": A CHECK FAILED")
+    assert "left ante" in description
+
+
 def test_photograph_keeps_its_colors_and_claims_no_place():
     source = make_photograph()
 
