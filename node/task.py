@@ -1,9 +1,18 @@
-"""The life of a task and of a delivery: their values, their states, and the only ways between."""
+"""The lives of studies, tasks and deliveries: values, states, and the only ways between."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from pathlib import Path
+
+
+class StudyState(StrEnum):
+    """Where a study stands; everything later is derived from its tasks and deliveries."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"
+    #: Two patients claim it: never inferred, nothing sent, until a person has decided.
+    QUARANTINED = "quarantined"
 
 
 class State(StrEnum):

@@ -6,8 +6,7 @@ from sqlalchemy import ColumnElement, Engine, Table, exists, select, update
 
 from node.ledger.engine import reading
 from node.ledger.schema import delivery, study, task
-from node.ledger.studies import StudyState
-from node.task import DeliveryState, State
+from node.task import DeliveryState, State, StudyState
 
 #: Beyond what two processes of one machine can differ by.
 _MARGIN = timedelta(minutes=1)

@@ -11,8 +11,7 @@ from sqlalchemy import Connection, Engine, Row, insert, select, update
 from dicom_io.study import Instance
 from node.ledger import schema, studies
 from node.ledger.engine import insert_missing, reading
-from node.ledger.studies import StudyState
-from node.task import Reception
+from node.task import Reception, StudyState
 
 
 class Added(StrEnum):

@@ -1,6 +1,6 @@
 """What is owed to whom: objects that wait for a destination."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,44 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, func, select, update
 
 from node.ledger import audit, schema
-from node.ledger.engine import reading
-from node.ledger.studies import StudyState
-from node.task import Delivery, DeliveryState
+from node.ledger.engine import insert_missing, reading
+from node.task import Delivery, DeliveryState, NewDelivery, StudyState
+
+
+def owe(connection: Connection, task_id: int, made: Sequence[NewDelivery], now: datetime) -> None:
+    """Record inside the caller's transaction what a task has made, and to whom it owes it.
+
+    The SOP Instance UIDs are ours from here on.
+    """
+    artifacts = [
+        {
+            "sop_instance_uid": one.sop_instance_uid,
+            "task_id": task_id,
+            "sop_class_uid": one.sop_class_uid,
+            "path": str(one.path),
+            "created": now,
+        }
+        for one in made
+    ]
+    owed = [
+        {
+            "task_id": task_id,
+            "destination": one.destination,
+            "sop_instance_uid": one.sop_instance_uid,
+            "sop_class_uid": one.sop_class_uid,
+            "path": str(one.path),
+            "state": DeliveryState.WAITING,
+            "attempt": 0,
+            "not_before": now,
+            "status": None,
+            "reason": "",
+            "changed": now,
+        }
+        for one in made
+        if one.destination is not None
+    ]
+    insert_missing(connection, schema.artifact, artifacts)
+    insert_missing(connection, schema.delivery, owed)
 
 
 def due(engine: Engine, destination: str, now: datetime, limit: int = 100) -> tuple[Delivery, ...]:

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, Engine, Table, func, select
 
 from node.ledger import schema
 from node.ledger.engine import reading
-from node.ledger.studies import StudyState
-from node.task import DeliveryState, State
+from node.task import DeliveryState, State, StudyState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

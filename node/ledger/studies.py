@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
@@ -11,16 +10,7 @@ from sqlalchemy import Connection, Engine, Row, func, select, update
 from node.ledger import audit, tasks
 from node.ledger.engine import reading
 from node.ledger.schema import instance, reception, study, task
-from node.task import PlannedTask, Reception, State
-
-
-class StudyState(StrEnum):
-    """Where a study stands; everything later is derived from its tasks and deliveries."""
-
-    RECEIVING = "receiving"
-    COMPLETE = "complete"
-    #: Two patients claim it: never inferred, nothing sent, until a person has decided.
-    QUARANTINED = "quarantined"
+from node.task import PlannedTask, Reception, State, StudyState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
 
 from node.errors import ATTEMPTS, TransitionError
-from node.ledger import audit
-from node.ledger.engine import insert_missing, reading
-from node.ledger.schema import artifact, delivery, task, task_event
-from node.task import TRANSITIONS, DeliveryState, NewDelivery, PlannedTask, State, Task
+from node.ledger import audit, outbox
+from node.ledger.engine import reading
+from node.ledger.schema import study, task, task_event
+from node.task import (
+    TRANSITIONS,
+    NewDelivery,
+    PlannedTask,
+    State,
+    StudyState,
+    Task,
+)
 
 #: Processes that a task may kill while the node lives, before it is put aside.
 _DEATHS = 2
@@ -131,9 +138,7 @@ def finish(engine: Engine, held: Task, deliveries: Sequence[NewDelivery], now: d
             lease_until=None,
         )
         if done:
-            insert_missing(connection, artifact, [_artifact(held, one, now) for one in deliveries])
-            owed = [_owed(held, one, now) for one in deliveries if one.destination is not None]
-            insert_missing(connection, delivery, owed)
+            outbox.owe(connection, held.id, deliveries, now)
     return bool(done)
 
 
@@ -223,12 +228,13 @@ def retry(engine: Engine, task_id: int, now: datetime) -> None:
     Raises
     ------
     TransitionError
-        The task is in another state, or does not exist.
+        It is in another state, does not exist, or its study is quarantined.
     """
     with engine.begin() as connection:
         before = _state(connection, task_id)
         if before not in (State.PARKED, State.FAILED, State.QUARANTINED):
             raise TransitionError(f"task {task_id} is {before}: it waits for no person")
+        _require_open(connection, task_id)
         change = _Change(before=before, after=State.READY, now=now, error="", actor=_OPERATOR)
         _move(connection, change, task.c.id == task_id, attempt=0, deaths=0, not_before=now)
 
@@ -352,30 +358,10 @@ def _state(connection: Connection, task_id: int) -> State:
     return State(state)
 
 
-def _artifact(held: Task, made: NewDelivery, now: datetime) -> dict[str, object]:
-    return {
-        "sop_instance_uid": made.sop_instance_uid,
-        "task_id": held.id,
-        "sop_class_uid": made.sop_class_uid,
-        "path": str(made.path),
-        "created": now,
-    }
-
-
-def _owed(held: Task, made: NewDelivery, now: datetime) -> dict[str, object]:
-    return {
-        "task_id": held.id,
-        "destination": made.destination,
-        "sop_instance_uid": made.sop_instance_uid,
-        "sop_class_uid": made.sop_class_uid,
-        "path": str(made.path),
-        "state": DeliveryState.WAITING,
-        "attempt": 0,
-        "not_before": now,
-        "status": None,
-        "reason": "",
-        "changed": now,
-    }
+def _require_open(connection: Connection, task_id: int) -> None:
+    state = select(study.c.state).join(task).where(task.c.id == task_id)
+    if connection.scalar(state) == StudyState.QUARANTINED:
+        raise TransitionError(f"task {task_id} stays as it is: its study is quarantined")
 
 
 def _task(row: Row[Any]) -> Task:

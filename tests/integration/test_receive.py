@@ -17,8 +17,8 @@ from node.doorman import AllowedPeer
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.ledger import instances, schema, studies
 from node.ledger.engine import open_ledger, reading
-from node.ledger.studies import StudyState
 from node.receive import serve
+from node.task import StudyState
 from tests.build_ledger import ledger_url
 from tests.build_wire import (
     DEVICE_UID,

@@ -6,8 +6,7 @@ import pytest
 
 from node import completion
 from node.ledger import studies, tasks
-from node.ledger.studies import StudyState
-from node.task import PlannedTask
+from node.task import PlannedTask, StudyState
 from tests.build_ledger import LONG_AGO, new_ledger
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 

@@ -13,8 +13,7 @@ from dicom_io.study import Instance
 from node.ledger import instances, outbox, schema, status, studies, tasks
 from node.ledger.engine import reading
 from node.ledger.instances import Added
-from node.ledger.studies import StudyState
-from node.task import PlannedTask, Reception, State
+from node.task import PlannedTask, Reception, State, StudyState
 from tests.build_ledger import LONG_AGO, new_ledger, owe
 
 STUDY = "1.2.3"

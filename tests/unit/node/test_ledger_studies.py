@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from node.ledger import instances, studies, tasks
-from node.ledger.studies import StudyState
-from node.task import PlannedTask, State
+from node.task import PlannedTask, State, StudyState
 from tests.build_ledger import LONG_AGO, new_ledger
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 

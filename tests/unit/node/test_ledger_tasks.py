@@ -156,6 +156,18 @@ def test_a_task_handed_back_has_not_been_tried(engine):
     assert tasks.find(engine, task_id).attempt == 0
 
 
+def test_nothing_of_a_quarantined_study_is_tried_again(engine):
+    (task_id,) = plan(engine)
+    held = tasks.claim(engine, "w", at(1))
+    tasks.give_up(engine, held, state=State.PARKED, error="", now=at(2))
+    receive(engine, make_instance("1.2.3.99", patient_id="SOMEONE ELSE"))
+
+    with pytest.raises(TransitionError, match="its study is quarantined"):
+        tasks.retry(engine, task_id, at(3))
+
+    assert tasks.find(engine, task_id).state is State.PARKED
+
+
 def test_an_operator_gives_fresh_attempts(engine):
     (task_id,) = plan(engine)
     held = tasks.claim(engine, "w", at(1))
