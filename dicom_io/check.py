@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_io.codes import LONGEST_VALUE, PRIVATE_SCHEME
@@ -20,6 +21,7 @@ _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 #: Largest distance (mm) or difference of a direction's component that is no error.
 _TOLERANCE = 1e-2
+_SPACING_TOLERANCE = 1e-4
 
 _TYPE_1 = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
@@ -252,6 +254,9 @@ def segmentation_on_source_grid(dataset: Dataset, source: Input) -> Iterator[str
     if volume.affine is not None:
         orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
         yield from _same_directions(orientation, volume)
+        spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)
+        if not np.allclose(spacing, _plane_spacing(volume), rtol=_SPACING_TOLERANCE):
+            yield f"PixelSpacing {_in_mm(spacing)} is not the source's"
     for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence, 1):
         reference = frame.DerivationImageSequence[0].SourceImageSequence[0]
         index = index_of.get(_frame_key(reference))
@@ -275,6 +280,11 @@ def capture_in_source_plane(dataset: Dataset, source: Input) -> Iterator[str]:
     if volume.affine is None:
         return
     yield from _same_directions(dataset.ImageOrientationPatient, volume)
+    spacing = np.array(dataset.PixelSpacing, float)
+    parts = _plane_spacing(volume) / spacing
+    # Rows and columns are enlarged alike, by a whole factor.
+    if not np.allclose(parts, max(round(float(parts[0])), 1), rtol=_SPACING_TOLERANCE):
+        yield f"PixelSpacing {_in_mm(spacing)} is no whole part of the source's"
     normal = np.cross(volume.affine[:3, 2], volume.affine[:3, 1])
     offset = np.array(dataset.ImagePositionPatient, float) - (volume.affine @ (index, 0, 0, 1))[:3]
     distance = float(abs(offset @ normal) / np.linalg.norm(normal))
@@ -296,6 +306,17 @@ RULES: tuple[Rule, ...] = (
     segments_and_frames_agree,
     evidence_complete,
 )
+
+
+def _plane_spacing(volume: Volume) -> NDArray[np.float64]:
+    """Return row and column spacing (mm) of a volume that has a place."""
+    if volume.affine is None:
+        return np.full(2, np.nan)
+    return np.asarray(np.linalg.norm(volume.affine[:3, 1:3], axis=0))
+
+
+def _in_mm(spacing: NDArray[np.float64]) -> str:
+    return ", ".join(f"{each:.4g}" for each in spacing) + " mm"
 
 
 def _same_directions(stated: object, volume: Volume) -> Iterator[str]:

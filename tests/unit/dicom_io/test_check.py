@@ -183,6 +183,10 @@ def mirror_capture(dataset):
     dataset.ImageOrientationPatient = [-float(v) for v in dataset.ImageOrientationPatient]
 
 
+def stretch(dataset):
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.7, 0.8]
+
+
 def lift_capture(dataset):
     dataset.ImagePositionPatient = [float(v) + 5 for v in dataset.ImagePositionPatient]
 
@@ -207,6 +211,8 @@ def swap_capture(dataset):
         ("capture", mirror_capture, "ImageOrientationPatient differs"),
         ("capture", lift_capture, "out of the plane of its source frame"),
         ("capture", swap_capture, "refers to a frame that is not in the source"),
+        ("segmentation", stretch, "PixelSpacing 0.7, 0.8 mm is not the source's"),
+        ("capture", setting(PixelSpacing=[0.7, 0.7]), "PixelSpacing 0.7, 0.7 mm is no whole part"),
     ],
 )
 def test_each_rule_about_the_source_catches_its_mistake(sound, kind, change, said):
