@@ -1,9 +1,8 @@
 """Associations as SCU: echo, send and single C-STOREs.
 
-Nothing here logs a peer's data sets: pynetdicom's own log handlers are switched off.
+Nothing here logs a peer's data sets: what the libraries print by themselves is switched off.
 """
 
-import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from dicom_io.errors import DamagedFileError
 from dicom_io.header import PARSE_ERRORS
 from node.config import Peer
+from node.quiet import quiet_libraries
 
 #: Presentation contexts that fit into one association (PS3.8 9.3.2.2: odd numbers to 255).
 MAX_CONTEXTS = 128
@@ -209,7 +209,9 @@ def associate(
     AssociationRejectedError
         A permanent rejection, such as an AE title that the peer does not know.
     """
-    quiet_pynetdicom()
+    quiet_libraries()
+    # Files are sent as they are, unparsed.
+    _config.STORE_SEND_CHUNKED_DATASET = True
     entity = _Entity(calling_ae)
     entity.connection_timeout = timeouts.connect
     entity.acse_timeout = timeouts.association
@@ -277,15 +279,6 @@ def store(peer: Peer, association: Association, item: StoredObject) -> int:
 def keeps(status: int) -> bool:
     """Return whether a peer that answers a C-STORE so has the object (PS3.4 B.2.3, PS3.7 C)."""
     return status in (0x0000, _DUPLICATE, *_KEPT_WITH_WARNING) or 0xB000 <= status <= 0xBFFF
-
-
-def quiet_pynetdicom() -> None:
-    """Switch off pynetdicom's own logging, which prints patient data, and send files unparsed."""
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
-    _config.STORE_SEND_CHUNKED_DATASET = True
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 
 class _Entity(ApplicationEntity):

@@ -5,7 +5,6 @@ import hashlib
 import logging
 import re
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from pynetdicom import _config, evt
+from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -28,6 +27,7 @@ from node.errors import ConfigError, PortInUseError, StorageFullError
 from node.ledger import instances
 from node.ledger.engine import DBAPIError, Engine, open_ledger
 from node.ledger.instances import Added
+from node.quiet import quiet_libraries
 from node.store import write_durably
 from node.task import Reception
 
@@ -130,16 +130,6 @@ def serve(
             server.finish(_GRACE_SECONDS)
     finally:
         engine.dispose()
-
-
-def quiet_libraries() -> None:
-    """Switch off what pynetdicom and pydicom print by themselves: it holds patient data."""
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
-    for library in ("pynetdicom", "pydicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
-        warnings.filterwarnings("ignore", module=library)
 
 
 def _listen(settings: ReceiveSettings, engine: Engine) -> GuardedServer:

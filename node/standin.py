@@ -15,7 +15,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.transport import ThreadedAssociationServer
 
-from node.peer import quiet_pynetdicom
+from node.quiet import quiet_libraries
 
 _VERIFICATION = "1.2.840.10008.1.1"
 
@@ -59,7 +59,7 @@ class StandInPacs:
         return [] if self._server is None else self._server.active_associations
 
     def __enter__(self) -> Self:
-        quiet_pynetdicom()
+        quiet_libraries()
         self.folder.mkdir(parents=True, exist_ok=True)
         entity = ApplicationEntity(self.ae_title)
         entity.add_supported_context(_VERIFICATION)

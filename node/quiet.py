@@ -1,0 +1,16 @@
+"""Silence for the libraries on the wire: what they print by themselves holds patient data."""
+
+import logging
+import warnings
+
+from pynetdicom import _config
+
+
+def quiet_libraries() -> None:
+    """Switch off what pynetdicom and pydicom print by themselves; for the whole process."""
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    for library in ("pynetdicom", "pydicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+        warnings.filterwarnings("ignore", module=library)
