@@ -32,6 +32,7 @@ from node.process import (
 if TYPE_CHECKING:
     from ai.model import Model
     from ai.settings import ModelSettings
+    from dicom_io.analysis import Analysis
     from node.order import Order, Result
 
 #: Models kept in memory; the least recently used one goes first.
@@ -137,6 +138,7 @@ def _answer(message: Mapping[str, Any], models: ResidentModels, channel: Channel
 def _fulfill(order: "Order", models: ResidentModels, channel: Channel) -> "Result":
     from ai.analyze import AnalyzeSettings
     from ai.model import Budget
+    from dicom_io.encode.words import failure_text
     from node import pipeline
     from node.order import Result
 
@@ -152,13 +154,15 @@ def _fulfill(order: "Order", models: ResidentModels, channel: Channel) -> "Resul
     with stage("load"):
         settings = AnalyzeSettings(budget=Budget(report=_progress(channel)))
         plan = pipeline.load_plan(order.plan, models.get, settings)
-    datasets = pipeline.run(order.study, order.origin, plan, stage=stage)
+    analyses: list[Analysis] = []
+    datasets = pipeline.run(order.study, order.origin, plan, stage=stage, told=analyses.extend)
     order.folder.mkdir(parents=True, exist_ok=True)
     files = tuple(order.folder / f"{index}.dcm" for index in range(len(datasets)))
     with stage("write"):
         for dataset, file in zip(datasets, files, strict=True):
             dataset.save_as(file, enforce_file_format=True)
-    return Result(files=files, seconds=seconds)
+    failures = tuple(failure_text(failure) for each in analyses for failure in each.failures)
+    return Result(files=files, seconds=seconds, failures=failures)
 
 
 def _progress(channel: Channel) -> Callable[[int, int], None]:

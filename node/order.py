@@ -31,6 +31,8 @@ class Result:
     files: tuple[Path, ...]
     #: Stage to wall-clock seconds, in the order of the stages.
     seconds: Mapping[str, float]
+    #: One sentence for each explanation that could not be made.
+    failures: tuple[str, ...] = ()
 
 
 def order_to_message(order: Order) -> dict[str, Any]:
@@ -55,11 +57,19 @@ def order_from_message(message: Mapping[str, Any]) -> Order:
 
 def result_to_message(result: Result) -> dict[str, Any]:
     """Return the result as values that JSON knows."""
-    return {"files": [str(file) for file in result.files], "seconds": dict(result.seconds)}
+    return {
+        "files": [str(file) for file in result.files],
+        "seconds": dict(result.seconds),
+        "failures": list(result.failures),
+    }
 
 
 def result_from_message(message: Mapping[str, Any]) -> Result:
     """Return the result that ``result_to_message`` wrote."""
     return TypeAdapter(Result).validate_python(
-        {"files": message["files"], "seconds": message["seconds"]}
+        {
+            "files": message["files"],
+            "seconds": message["seconds"],
+            "failures": message.get("failures", ()),
+        }
     )

@@ -1,16 +1,16 @@
 """The main path on one screen: a study goes in, data sets that may leave come out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from ai.analyze import AnalyzeSettings, ExplainerRequest, analyze
-from dicom_io.encode.objects import Encoder, encode_analyses
 from pydicom import Dataset
 
+from ai.analyze import AnalyzeSettings, ExplainerRequest, analyze
 from ai.model import Model
 from ai.settings import ModelSettings
 from dicom_io.analysis import Analysis
+from dicom_io.encode.objects import Encoder, encode_analyses
 from dicom_io.origin import Origin
 from dicom_io.read import Input, read_inputs
 from dicom_io.select import Selector
@@ -42,8 +42,16 @@ class LoadedPlan:
     encoders: Mapping[str, Encoder]
 
 
+def _to_nobody(_analyses: Sequence[Analysis]) -> None: ...
+
+
 def run(
-    study: Study, origin: Origin, plan: LoadedPlan, *, stage: Stage = nullcontext
+    study: Study,
+    origin: Origin,
+    plan: LoadedPlan,
+    *,
+    stage: Stage = nullcontext,
+    told: Callable[[Sequence[Analysis]], None] = _to_nobody,
 ) -> tuple[Dataset, ...]:
     """Return every object that this study and this plan result in.
 
@@ -51,6 +59,8 @@ def run(
     ----------
     stage
         Entered for ``read``, ``analyze``, ``gate`` and ``encode``: progress and timing.
+    told
+        Called with what may be said, before it is encoded.
 
     Raises
     ------
@@ -60,6 +70,7 @@ def run(
         An object did not pass its check.
     """
     inputs, released = release(study, plan, stage=stage)
+    told(released)
     with stage("encode"):
         return encode_analyses(released, inputs, origin, plan.encoders)
 

@@ -363,6 +363,11 @@ def _log_result(task: Task, result: Result, *, finished: bool) -> None:
             **{f"{name}_s": seconds for name, seconds in result.seconds.items()},
         },
     )
+    if result.failures:
+        logger.warning(
+            "explanations could not be made; the findings are delivered without them",
+            extra={**_about(task, "not_explained"), "failures": "; ".join(result.failures)},
+        )
 
 
 def _now() -> datetime:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dicom_io.origin import Origin
 from dicom_io.study import group_studies
 from node.channel import Channel
 from node.child import ChildSettings, InferenceChild, RemoteError
-from node.config import plan_of
+from node.config import ExplainSpec, plan_of
 from node.errors import Decision, decide_by_name
 from node.inference import ResidentModels
 from node.order import Order
@@ -30,7 +31,9 @@ def child(tmp_path_factory):
     started.end()
 
 
-def order_for(folder: Path, bundle: Path, *, drop: int = 0) -> Order:
+def order_for(
+    folder: Path, bundle: Path, *, drop: int = 0, explain: tuple[ExplainSpec, ...] = ()
+) -> Order:
     config = ball_config(folder / "data", bundle, {})
     paths = ball_files(folder / "study")
     (study,) = group_studies(
@@ -45,7 +48,9 @@ def order_for(folder: Path, bundle: Path, *, drop: int = 0) -> Order:
         site=config.site,
         software_version="0.1",
     )
-    plan = plan_of(config, config.routes[0])
+    (route,) = config.routes
+    steps = tuple(replace(step, explain=explain or step.explain) for step in route.steps)
+    plan = plan_of(config, replace(route, steps=steps))
     return Order(study=study, origin=origin, plan=plan, folder=folder / "task")
 
 
@@ -67,6 +72,17 @@ def test_order_is_fulfilled_into_files_of_the_task_folder(child, tmp_path):
     assert {file.parent for file in result.files} == {order.folder}
     assert stages == ["load", "read", "analyze", "gate", "encode", "write"]
     assert set(result.seconds) == set(stages)
+
+
+def test_explanation_that_cannot_be_made_is_told_beside_the_results(child, tmp_path):
+    bundle = bright_bundle(tmp_path / "bundle")
+    order = order_for(tmp_path, bundle, explain=(ExplainSpec(method="layer_cam"),))
+
+    result, _ = run(child, order)
+
+    assert result.files
+    assert len(result.failures) == 1
+    assert result.failures[0].startswith("Severe by layer_cam: NOT EXPLAINED, ")
 
 
 def test_same_order_again_gives_the_same_bytes_and_keeps_the_model(child, tmp_path):
