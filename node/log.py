@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _SPEAKING_PACKAGES = ("node", "ai", "dicom_io")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Libraries whose own lines may quote data sets, or are noise.
-_QUIET = ("pydicom", "pynetdicom", "alembic", "sqlalchemy", "monai", "PIL")
+_QUIET = ("apscheduler", "pydicom", "pynetdicom", "alembic", "sqlalchemy", "monai", "PIL")
 
 
 class LogStyle(StrEnum):

@@ -1,6 +1,7 @@
 """The clock: sweeps come again, none waits for another, and the end is an end."""
 
 import threading
+import time
 
 from node.clock import Clock
 from tests.wait import until
@@ -26,3 +27,16 @@ def test_no_sweep_begins_before_its_first_pause_is_over():
     clock.stop()
 
     assert turns == []
+
+
+def test_sweeps_go_on_when_the_machines_clock_is_set_back():
+    # A clock that was set back by an hour leaves every job an hour in the future.
+    steps, turns = [0.0], []
+    clock = Clock(lambda: time.time() + steps[0])
+    clock.repeat(lambda: turns.append("turn"), every_seconds=3600.0, after_seconds=3600.0)
+
+    steps[0] = -3600.0
+    until(lambda: len(turns) >= 1, seconds=10.0)
+    clock.stop()
+
+    assert turns == ["turn"]
