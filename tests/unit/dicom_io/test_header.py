@@ -123,6 +123,7 @@ def test_errors_name_no_patient(tmp_path):
 
 def test_parser_is_quiet_only_where_it_is_asked_to_be(caplog):
     logger = logging.getLogger("pydicom")
+    caplog.set_level(logging.WARNING, logger="pydicom")
 
     with quiet_parser():
         logger.warning("a patient's value")
