@@ -224,9 +224,7 @@ class LimitsTable(Table):
     """Limits of measures that a route may set."""
 
     residual: Number | None = Field(default=None, ge=0, description="a fraction, 0.001 is 0.1 %")
-    comprehensiveness: Number | None = Field(
-        default=None, description="a contrast from -1 to 1"
-    )
+    comprehensiveness: Number | None = Field(default=None, description="a contrast from -1 to 1")
 
 
 class GateTable(Table):
