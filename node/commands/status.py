@@ -165,7 +165,7 @@ def _running_rows(config: Config, leased: frozenset[int]) -> list[Row]:
             "route": each.route,
             "study": each.study_instance_uid,
             "stage": each.stage,
-            "passes": f"{each.done} of {each.total}" if each.total else "",
+            "progress": f"{each.done / each.total:.0%}" if each.total else "",
         }
         for each in read_progress(config.node.data)
         if each.task in leased

@@ -106,7 +106,7 @@ def chosen(
     suiting = [each for each in candidates if not modalities or each.modality in modalities]
     if not suiting:
         wanted = " or ".join(modalities) or "an image"
-        raise MisuseError(f"no series is {wanted}; the folder holds:{listed or ' nothing else'}")
+        raise MisuseError(f"no series is {wanted}; the folder holds:{listed or ' no images'}")
     if len(suiting) > 1:
         listed = "".join(f"\n  {candidate}" for candidate in suiting)
         raise MisuseError(f"several series suit; choose one with --series UID:{listed}")
