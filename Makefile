@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-phantom bench-explainers clean
+.PHONY: help setup demo test check format bench-demo bench-phantom bench-explainers clean
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(STAMP)  ## create .venv and install everything into it
 
@@ -35,6 +35,9 @@ check: $(STAMP)  ## format, lint, types, contracts, spelling
 format: $(STAMP)  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-demo: $(STAMP)  ## how long the demo takes
+	$(BIN)/python -m benchmarks.demo
 
 bench-phantom: $(STAMP)  ## how well the phantom model finds, and its default explainer shows
 	$(BIN)/python -m benchmarks.phantom --workers 2

@@ -49,6 +49,19 @@ class Orthanc:
             found[tags["SOPInstanceUID"]] = {"orthanc_id": identifier} | tags
         return found
 
+    def series(self) -> list[dict[str, Any]]:
+        """Return every series: study and series UID, modality, description, Orthanc's instances."""
+        studies = {one["ID"]: one["MainDicomTags"] for one in self.get("/studies?expand")}
+        return [
+            {
+                "StudyInstanceUID": studies[one["ParentStudy"]]["StudyInstanceUID"],
+                "Modality": one["MainDicomTags"].get("Modality", ""),
+                "SeriesDescription": one["MainDicomTags"].get("SeriesDescription", ""),
+                "orthanc_ids": one["Instances"],
+            }
+            for one in self.get("/series?expand")
+        ]
+
     def save(self, folder: Path, *, modality: str | None = None) -> list[Path]:
         """Write every instance (of one modality) as ``<UID>.dcm`` and return the paths."""
         folder.mkdir(parents=True, exist_ok=True)

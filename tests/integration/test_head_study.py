@@ -29,7 +29,7 @@ from tests.orthanc import Orthanc, free_port, orthanc
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
-SLICINGS = ("axial", "sagittal", "coronal", "reversed", "oblique", "resampled")
+WAYS_TO_SLICE = ("axial", "sagittal", "coronal", "reversed", "oblique", "resampled")
 #: Volumes (ml) of an independent run on the same head, and how far we may be off.
 WHITE_ML, GRAY_ML, TOLERANCE = 531.0, 716.0, 0.03
 #: Center (LPS mm, before any turning) and half size of the planted block: in the air, far left.
@@ -70,7 +70,7 @@ when = "tags.Modality == 'MR'"
 select = [{ name = "t1", Modality = "MR" }]
 complete = { quiet_seconds = 2 }
 run = [{ model = "brain_meshnet3", explain = [] }, { model = "marker", explain = [] }]
-results = ["report", "segmentation"]
+results = ["report", "segmentation", "overlay"]
 send_to = ["pacs"]
 
 [[route]]
@@ -78,8 +78,10 @@ name = "head-explained"
 called = ["XAI_HEAD"]
 select = [{ name = "t1", Modality = "MR" }]
 complete = { quiet_seconds = 2 }
-model = "marker"
-explain = ["layer_cam"]
+run = [
+  { model = "brain_meshnet3", explain = [{ method = "layer_cam", depth = 0.8 }] },
+  { model = "marker", explain = ["layer_cam"] },
+]
 results = ["report", "segmentation", "bands", "overlay"]
 send_to = ["pacs"]
 """
@@ -120,7 +122,7 @@ def studies(hospital) -> dict[str, Arrived]:
     """Send the head in every slicing, one study each, and return what came back of each."""
     pacs, port, folder = hospital
     expected = {}
-    for slicing in SLICINGS:
+    for slicing in WAYS_TO_SLICE:
         sent = folder / "sent" / slicing
         expected[slicing] = _write_study(sent, slicing)
         _storescu(sent, port, called="PELLUCID", backwards=slicing == "reversed")
@@ -134,17 +136,17 @@ def studies(hospital) -> dict[str, Arrived]:
 
 @pytest.fixture(scope="module")
 def explained(hospital, studies) -> Arrived:
-    """Send the axial head to the AE title that explains, and return what came back."""
+    """Send the axial head to the AE title that explains both models, and return what came back."""
     pacs, port, folder = hospital
     uid = _write_study(folder / "sent" / "explained", "explained")
     _storescu(folder / "sent" / "explained", port, called="XAI_HEAD")
-    held = _wait_for_reports(pacs, folder / "held", {uid: 1})
+    held = _wait_for_reports(pacs, folder / "held", {uid: 2})
     return Arrived(slicing="axial", objects=tuple(held[uid]))
 
 
 def test_every_slicing_gives_the_same_volumes(studies):
     volumes = {slicing: _volumes_ml(arrived) for slicing, arrived in studies.items()}
-    same_voxels = [volumes[slicing] for slicing in SLICINGS if slicing != "resampled"]
+    same_voxels = [volumes[slicing] for slicing in WAYS_TO_SLICE if slicing != "resampled"]
 
     for name, truth in (("White", WHITE_ML), ("Gray", GRAY_ML)):
         values = [_named(each, name) for each in same_voxels]
@@ -197,40 +199,60 @@ def test_dsrdump_prints_the_report(studies):
             assert "Volume" in answer.stdout
 
 
-def test_the_same_study_sent_twice_leaves_no_second_set(hospital, explained):
-    pacs, port, folder = hospital
-    before = set(pacs.instances())
-    _storescu(folder / "sent" / "coronal", port, called="PELLUCID")
-    # What the node does first it delivers first: the second study's report ends the wait.
-    uid = _write_study(folder / "sent" / "last", "last")
-    _storescu(folder / "sent" / "last", port, called="XAI_HEAD")
-    held = _wait_for_reports(pacs, folder / "held", {uid: 1})
-    new = {dcmread(path, stop_before_pixels=True).StudyInstanceUID for path in held[uid]}
-    assert new == {uid}
-    assert set(pacs.instances()) - before == {path.stem for path in held[uid]}
+def test_the_marker_is_outlined_on_the_left_of_every_overlay(studies):
+    for slicing, arrived in studies.items():
+        volume = t1_head_volume(_orientation(slicing))
+        outlined = _painted_mm(arrived, volume)
+        distance = np.abs((outlined - _moved(MARKER_MM, slicing)) @ _turn(slicing)).max(axis=1)
+        assert len(outlined) > 20, slicing
+        # A line of a pixel around a block of 10 mm, and nothing anywhere else.
+        assert distance.max() < MARKER_HALF_MM + 2.0, (slicing, distance.max())
 
 
 def test_the_explained_marker_glows_on_the_left_in_bands_and_overlay(explained):
-    bands = highdicom.seg.Segmentation.from_dataset(explained.of("SEG", "evidence"))
+    bands = highdicom.seg.Segmentation.from_dataset(explained.of("SEG", "evidence Marker"))
     volume = bands.get_volume(combine_segments=False)
     hottest = np.argwhere(volume.array[..., -1] > 0).mean(axis=0)
-    center = (volume.affine @ [*hottest, 1.0])[:3]
-    assert np.linalg.norm(center - MARKER_MM) < 5.0
+    assert np.linalg.norm((volume.affine @ [*hottest, 1.0])[:3] - MARKER_MM) < 5.0
 
-    overlays = [dcmread(path) for path in explained.objects]
-    overlays = [each for each in overlays if each.Modality == "OT"]
-    painted = max(overlays, key=lambda each: int(_colored(each).sum()))
-    rows, columns = np.nonzero(_colored(painted))
-    spacing = [float(value) for value in painted.PixelSpacing]
-    position = np.array([float(value) for value in painted.ImagePositionPatient])
-    along_row = np.array([float(value) for value in painted.ImageOrientationPatient[:3]])
-    along_column = np.array([float(value) for value in painted.ImageOrientationPatient[3:]])
-    center = (
-        position
-        + along_row * spacing[1] * np.median(columns)
-        + along_column * spacing[0] * np.median(rows)
-    )
-    assert center[0] > MIDDLE_MM[0] + 30.0
+    painted = _painted_mm(explained, t1_head_volume("axial"))
+    assert np.linalg.norm(np.median(painted, axis=0) - MARKER_MM) < 5.0
+
+
+def test_the_real_networks_explanations_arrive_measured(explained):
+    report = explained.of("SR", "White")
+    items = list(_items(report))
+    names = [
+        str(i.ConceptNameCodeSequence[0].CodeMeaning)
+        for i in items
+        if "ConceptNameCodeSequence" in i
+    ]
+    assert names.count("Comprehensiveness above displaced masks") == 2
+    slot = [i for i in items if _is_code(i, "130401", "DCM")]
+    referred = {
+        str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        for i in slot
+        if i.ValueType == "IMAGE"
+    }
+    for name in ("White", "Gray"):
+        assert str(explained.of("SEG", f"evidence {name}").SOPInstanceUID) in referred
+
+
+def test_the_same_study_sent_twice_leaves_no_second_set(hospital, studies):
+    pacs, port, folder = hospital
+    before = set(pacs.get("/instances"))
+    _storescu(folder / "sent" / "coronal", port, called="PELLUCID")
+    # What the node does first it delivers first: a second study's reports end the wait.
+    uid = _write_study(folder / "sent" / "last", "last")
+    _storescu(folder / "sent" / "last", port, called="PELLUCID")
+    _wait_for_reports(pacs, folder / "held", {uid: 2})
+    new = [
+        identifier
+        for series in pacs.series()
+        if series["StudyInstanceUID"] == uid
+        for identifier in series["orthanc_ids"]
+    ]
+    assert set(pacs.get("/instances")) - before == set(new)
 
 
 def _write_config(folder: Path, port: int, pacs_port: int) -> Path:
@@ -331,25 +353,33 @@ def _storescu(folder: Path, port: int, *, called: str, backwards: bool = False) 
 
 
 def _wait_for_reports(pacs: Orthanc, folder: Path, wanted: dict[str, int]) -> dict[str, list[Path]]:
-    """Wait until the PACS holds so many reports of each study; return all its objects, as files."""
+    """Wait until the PACS holds so many reports of each study; return its objects, as files.
+
+    Of overlays, only those of the marker are fetched: there are hundreds.
+    """
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
-        held = list(pacs.instances().values())
+        held = pacs.series()
         reports = {
-            uid: sum(t["StudyInstanceUID"] == uid and t["Modality"] == "SR" for t in held)
+            uid: sum(s["StudyInstanceUID"] == uid and s["Modality"] == "SR" for s in held)
             for uid in wanted
         }
         if reports == wanted:
             break
         time.sleep(1.0)
     assert reports == wanted, f"after 15 minutes Orthanc holds {reports}"
-    files: dict[str, list[Path]] = {uid: [] for uid in wanted}
     folder.mkdir(exist_ok=True)
-    for tags in pacs.instances().values():
-        if tags["StudyInstanceUID"] in files:
-            path = folder / f"{tags['SOPInstanceUID']}.dcm"
-            path.write_bytes(pacs.get_bytes(f"/instances/{tags['orthanc_id']}/file"))
-            files[tags["StudyInstanceUID"]].append(path)
+    return {uid: _fetched(pacs, uid, folder) for uid in wanted}
+
+
+def _fetched(pacs: Orthanc, study_uid: str, folder: Path) -> list[Path]:
+    files = []
+    for series in pacs.series():
+        overlay = series["Modality"] == "OT" and "marker" not in series["SeriesDescription"].lower()
+        if series["StudyInstanceUID"] == study_uid and not overlay:
+            for identifier in series["orthanc_ids"]:
+                files.append(folder / f"{identifier}.dcm")
+                files[-1].write_bytes(pacs.get_bytes(f"/instances/{identifier}/file"))
     return files
 
 
@@ -401,7 +431,34 @@ def _items(item: Dataset) -> Iterator[Dataset]:
         yield from _items(child)
 
 
-def _colored(overlay: Dataset) -> NDArray[np.bool_]:
-    """Return where the picture part of an overlay is not gray."""
-    picture = overlay.pixel_array[: int(overlay.Rows)].astype(int)
-    return np.asarray(picture.max(axis=-1) - picture.min(axis=-1) > 40)
+def _is_code(item: Dataset, value: str, scheme: str) -> bool:
+    name = item.get("ConceptNameCodeSequence")
+    return bool(name) and (name[0].CodeValue, name[0].CodingSchemeDesignator) == (value, scheme)
+
+
+def _painted_mm(arrived: Arrived, volume: Volume) -> NDArray[np.float64]:
+    """Return where the marker's overlays are colored inside the image, LPS mm [n, 3]."""
+    overlays = [dcmread(path) for path in arrived.objects]
+    points = [
+        _colored_mm(each)
+        for each in overlays
+        if each.Modality == "OT" and "marker" in each.SeriesDescription.lower()
+    ]
+    found = np.concatenate(points)
+    assert volume.affine is not None
+    index = (found - volume.affine[:3, 3]) @ np.linalg.inv(volume.affine[:3, :3]).T
+    # Legend and orientation letters lie outside the image.
+    inside = (index > -0.6) & (index < np.array(volume.grid_shape) - 0.4)
+    return np.asarray(found[inside.all(axis=1)])
+
+
+def _colored_mm(overlay: Dataset) -> NDArray[np.float64]:
+    """Return the places of the pixels that are not gray, by the overlay's own geometry."""
+    picture = overlay.pixel_array.astype(int)
+    rows, columns = np.nonzero(picture.max(axis=-1) - picture.min(axis=-1) > 40)
+    down, right = (float(value) for value in overlay.PixelSpacing)
+    position = np.array([float(value) for value in overlay.ImagePositionPatient])
+    axes = np.array([float(value) for value in overlay.ImageOrientationPatient]).reshape(2, 3)
+    return np.asarray(
+        position + np.outer(columns * right, axes[0]) + np.outer(rows * down, axes[1])
+    )
