@@ -215,7 +215,8 @@ def _sizes(segment: Segment, writer: Writer) -> list[Measurement]:
     sizes = [writer.number(VOXEL_COUNT, voxels)]
     milliliters = writer.source.volume.voxel_volume_ml
     if milliliters is not None:
-        sizes.insert(0, writer.number(VOLUME, voxels * milliliters, MILLILITER))
+        # To the nanoliter: the last digits of a binary fraction are no measurement.
+        sizes.insert(0, writer.number(VOLUME, round(voxels * milliliters, 6), MILLILITER))
     return sizes
 
 

@@ -147,7 +147,7 @@ def conclusion(analysis: Analysis) -> str:
     ran = f"{analysis.model.name} {analysis.model.version} ran"
     sentences = [finding_text(finding) for finding in present]
     if outlined:
-        sentences.append(f"outlined {', '.join(outlined)}")
+        sentences.append(f"Outlined: {', '.join(outlined)}")
     if sentences:
         return f"{ran}. " + ". ".join(sentences) + "."
     return f"{ran} and found nothing."

@@ -337,3 +337,17 @@ def test_measure_is_never_rounded_to_its_limit(value, limit, said):
     measure = MeasureValue(name="residual", value=value, limit=limit, passed=False)
 
     assert measure_text(measure) == said
+
+
+def test_volume_is_written_without_the_dust_of_binary_fractions():
+    source = make_input()
+    dataset, _ = written(source, segments=(make_segment(source),))
+
+    stated = [
+        str(item.MeasuredValueSequence[0].NumericValue)
+        for item in items(dataset)
+        if item.get("ValueType") == "NUM" and name_of(item) == "Volume"
+    ]
+
+    assert stated
+    assert all(len(volume.partition(".")[2]) <= 6 for volume in stated)
