@@ -48,7 +48,8 @@ def admit(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
             )
     if x.ndim < 3 or not x.is_floating_point():
         raise InputTensorError(
-            f"expected a float tensor [B, C, *S], got {x.dtype} of shape {tuple(x.shape)}"
+            f"expected a float tensor [B, C, *S], at least one axis in space, got {x.dtype} "
+            f"of shape {tuple(x.shape)}"
         )
     if not bool(torch.isfinite(x).all()):
         wrong = int((~torch.isfinite(x)).sum())
