@@ -229,7 +229,7 @@ def status(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what was received, what is being done, what waits for a person, and what to do.
+    """Tell whether the node runs, what it does, what waits for a person, and what to do.
 
     Exit status 1 if something waits for a person; a rejected study does not: nothing is wrong
     with the node.
@@ -246,12 +246,18 @@ def status(
         waits = command.waits_for_a_person(content)
         tables = {"Tasks": content["tasks"], "Deliveries": content["deliveries"]}
         senders = ", ".join(content["received_from"]) or "nobody"
-        words = [f"study {study}: {content['state']}, from {senders}", content["what_to_do"]]
+        words = [
+            f"node: {content['node']}",
+            f"study {study}: {content['state']}, from {senders}",
+            content["what_to_do"],
+        ]
     else:
         found = command.node_status(settings, datetime.now(UTC))
-        waits, tables, words = found.waits, dict(found.tables), []
+        waits, tables = found.waits, dict(found.tables)
+        words = [f"node: {found.node}"]
+        content = {"node": found.node, **tables}
     if as_json:
-        print_json(tables if study is None else content)
+        print_json(content)
     else:
         print_text("\n".join(filter(None, words)))
         for title, rows in tables.items():

@@ -4,7 +4,6 @@ This process holds no patient's image and talks to no sender: it decides when a 
 sends results, and keeps the other processes alive. They die with it.
 """
 
-import fcntl
 import functools
 import logging
 import os
@@ -34,6 +33,7 @@ from node.ledger import outbox, tasks
 from node.ledger.engine import Engine, open_ledger
 from node.ledger.future import forget_future
 from node.log import LogStyle
+from node.ownership import only_node
 from node.receive import ReceiveSettings
 from node.routing import matching_routes
 from node.supervise import Supervised, wait_for_change
@@ -49,10 +49,6 @@ _PORT_SECONDS = 2.0
 _START_SECONDS = 60.0
 #: Why a receiver may not start, by the name that it tells.
 _START_ERRORS = {kind.__name__: kind for kind in (PortInUseError, ConfigError, LedgerError)}
-
-
-class DataFolderInUseError(RuntimeError):
-    """Another node works on the same data folder."""
 
 
 class ReceiverError(RuntimeError):
@@ -105,7 +101,7 @@ def run(
     """
     data = config.node.data
     data.mkdir(parents=True, exist_ok=True)
-    with _only_node(data), _stop_event(stop) as stopping:
+    with only_node(data), _stop_event(stop) as stopping:
         engine = open_ledger(config.node.database, migrate=True)
         try:
             sweep_at_start(engine, data)
@@ -343,17 +339,6 @@ def _swept(sweep: Callable[[], None]) -> None:
         sweep()
     except Exception:  # the clock's loop: the next turn comes anyway
         logger.exception("sweep failed, will be repeated", extra={"event": "sweep_failed"})
-
-
-@contextmanager
-def _only_node(data: Path) -> Iterator[None]:
-    """Hold the data folder; the kernel lets go of it when this process ends, however it ends."""
-    with (data / "node.lock").open("w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataFolderInUseError(f"another node works on {data}") from error
-        yield
 
 
 @contextmanager

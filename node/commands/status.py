@@ -13,6 +13,7 @@ from node.ledger import outbox, tasks
 from node.ledger.engine import Engine, open_ledger
 from node.ledger.status import Complaint, Summary, leased_tasks, summary
 from node.ledger.studies import receptions, state
+from node.ownership import node_runs
 from node.progress import read_progress
 from node.task import DeliveryState, State
 
@@ -40,6 +41,8 @@ _ADVICE: Mapping[tuple[str, str], str] = {
 class Status:
     """What a command tells, and how it ends."""
 
+    #: Whether the node runs, in words.
+    node: str
     #: Title to rows of the same keys.
     tables: Mapping[str, list[Row]]
     #: Whether something waits for a person.
@@ -55,17 +58,18 @@ def node_status(config: Config, now: datetime) -> Status:
         There is no ledger, or it is at another revision.
     """
     engine = open_ledger(config.node.database)
+    runs = node_runs(config.node.data)
     found = summary(engine)
     told = [_complaint_row(complaint) for complaint in found.complaints]
     rejected = [row for row in told if row["state"] == State.REJECTED]
     waiting = [row for row in told if row not in rejected] + _stranded_rows(engine, config)
     tables = {
         "Counts": _count_rows(found),
-        "At work": _running_rows(config, leased_tasks(engine, now)),
+        "At work": _running_rows(config, leased_tasks(engine, now)) if runs else [],
         "Waits for a person": waiting,
         "Rejected": rejected,
     }
-    return Status(tables=tables, waits=bool(waiting))
+    return Status(node=_node_words(runs=runs), tables=tables, waits=bool(waiting))
 
 
 def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
@@ -83,6 +87,7 @@ def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
     arrivals = receptions(engine, study_instance_uid)
     of_study = tasks.of_study(engine, study_instance_uid)
     return {
+        "node": _node_words(runs=node_runs(config.node.data)),
         "study": study_instance_uid,
         "state": str(stands),
         "what_to_do": _advice("study", str(stands), study_instance_uid),
@@ -140,6 +145,10 @@ def retry(config: Config, kind: Retriable, number: int, now: datetime) -> None:
         tasks.retry(engine, number, now)
     except TransitionError as error:
         raise MisuseError(str(error)) from error
+
+
+def _node_words(*, runs: bool) -> str:
+    return "running" if runs else "not running: start it with pellucid run"
 
 
 def _count_rows(found: Summary) -> list[Row]:

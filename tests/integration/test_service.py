@@ -14,8 +14,8 @@ from node.config import Peer
 from node.errors import PortInUseError
 from node.ledger import tasks
 from node.ledger.engine import open_ledger
+from node.ownership import DataFolderInUseError
 from node.peer import echo, send_files
-from node.service import DataFolderInUseError
 from node.standin import StandInPacs
 from node.task import State
 from tests.fakes import NodeProcess, alive, ball_config, ball_files, bright_bundle, descendants

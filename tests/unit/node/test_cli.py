@@ -17,6 +17,7 @@ from node.commands.check import Mark, second_providers
 from node.config_folder import load_config
 from node.ledger import outbox, tasks
 from node.log import LogStyle
+from node.ownership import only_node
 from node.progress import Progress, write_progress
 from node.standin import StandInPacs
 from node.task import DeliveryState, State
@@ -356,13 +357,36 @@ def test_a_worker_whose_lease_is_over_is_not_at_work(pellucid, tmp_path, ledger)
     def at_work():
         return json.loads(pellucid("status", "-c", tmp_path, "--json")[1])["At work"]
 
-    tasks.claim(ledger, "w", LATER)
-    dead = at_work()
-    tasks.reclaim_expired(ledger, datetime.now(UTC))
-    tasks.claim(ledger, "w", datetime.now(UTC))
+    with only_node(tmp_path / "data"):
+        tasks.claim(ledger, "w", LATER)
+        dead = at_work()
+        tasks.reclaim_expired(ledger, datetime.now(UTC))
+        tasks.claim(ledger, "w", datetime.now(UTC))
+        alive = at_work()
 
     assert dead == []
-    assert [row["stage"] for row in at_work()] == ["analyze"]
+    assert [row["stage"] for row in alive] == ["analyze"]
+
+
+def test_a_node_that_is_dead_is_told_and_nothing_of_it_is_at_work(pellucid, tmp_path, ledger):
+    task_id = ready_task(ledger, tmp_path / "data")
+    progress = Progress(
+        worker="w", task=task_id, study_instance_uid=STUDY_UID, route="head", stage="analyze"
+    )
+    write_progress(tmp_path / "data", progress)
+    tasks.claim(ledger, "w", datetime.now(UTC))
+
+    with only_node(tmp_path / "data"):
+        alive = json.loads(pellucid("status", "-c", tmp_path, "--json")[1])
+    dead = json.loads(pellucid("status", "-c", tmp_path, "--json")[1])
+    told = pellucid("status", "-c", tmp_path)[1]
+    of_study = pellucid("status", STUDY_UID, "-c", tmp_path)[1]
+
+    words = "not running: start it with pellucid run"
+    assert (alive["node"], len(alive["At work"])) == ("running", 1)
+    assert (dead["node"], dead["At work"]) == (words, [])
+    assert told.startswith(f"node: {words}\n")
+    assert of_study.startswith(f"node: {words}\n")
 
 
 def test_a_check_finds_what_is_wrong_and_only_warns_of_peers(pellucid, tmp_path, bundle):
