@@ -242,9 +242,13 @@ def status(
 
     settings = configuration(config)
     if study is not None:
-        content = command.study_status(settings, study)
+        content = command.study_status(settings, study, datetime.now(UTC))
         waits = command.waits_for_a_person(content)
-        tables = {"Tasks": content["tasks"], "Deliveries": content["deliveries"]}
+        tables = {
+            "Tasks": content["tasks"],
+            "Deliveries": content["deliveries"],
+            "Waits for a destination": content["waiting"],
+        }
         senders = ", ".join(content["received_from"]) or "nobody"
         words = [
             f"node: {content['node']}",

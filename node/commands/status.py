@@ -1,6 +1,6 @@
 """``pellucid status`` and ``retry``: what stands where, and what a person has to do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from node.config import Config
 from node.errors import TransitionError
 from node.ledger import outbox, tasks
 from node.ledger.engine import Engine, open_ledger
-from node.ledger.status import Complaint, Summary, leased_tasks, summary
+from node.ledger.status import Backlog, Complaint, Summary, backlogs, leased_tasks, summary
 from node.ledger.studies import receptions, state
 from node.ownership import node_runs
 from node.progress import read_progress
@@ -66,13 +66,14 @@ def node_status(config: Config, now: datetime) -> Status:
     tables = {
         "Counts": _count_rows(found),
         "At work": _running_rows(config, leased_tasks(engine, now)) if runs else [],
+        "Waits for a destination": _backlog_rows(config, backlogs(engine), now, runs=runs),
         "Waits for a person": waiting,
         "Rejected": rejected,
     }
     return Status(node=_node_words(runs=runs), tables=tables, waits=bool(waiting))
 
 
-def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
+def study_status(config: Config, study_instance_uid: str, now: datetime) -> dict[str, Any]:
     """Return where one study stands: its arrivals, tasks and deliveries.
 
     Raises
@@ -86,8 +87,10 @@ def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
         raise FindingError(f"study {study_instance_uid} was never received")
     arrivals = receptions(engine, study_instance_uid)
     of_study = tasks.of_study(engine, study_instance_uid)
+    runs = node_runs(config.node.data)
+    owed = backlogs(engine, study_instance_uid)
     return {
-        "node": _node_words(runs=node_runs(config.node.data)),
+        "node": _node_words(runs=runs),
         "study": study_instance_uid,
         "state": str(stands),
         "what_to_do": _advice("study", str(stands), study_instance_uid),
@@ -119,6 +122,7 @@ def study_status(config: Config, study_instance_uid: str) -> dict[str, Any]:
             for task in of_study
             for delivery in outbox.of_task(engine, task.id)
         ],
+        "waiting": _backlog_rows(config, owed, now, runs=runs),
     }
 
 
@@ -179,6 +183,30 @@ def _running_rows(config: Config, leased: frozenset[int]) -> list[Row]:
         for each in read_progress(config.node.data)
         if each.task in leased
     ]
+
+
+def _backlog_rows(
+    config: Config, found: Iterable[Backlog], now: datetime, *, runs: bool
+) -> list[Row]:
+    """Return one row for each configured peer that something waits for after failed tries."""
+    return [
+        {
+            "to": each.destination,
+            "objects": each.objects,
+            "since": each.since.isoformat(timespec="seconds"),
+            "reason": each.reason,
+            "next_try": _next_try(each.next_try, now, runs=runs),
+            "what_to_do": f"see whether it runs: pellucid echo {each.destination}",
+        }
+        for each in found
+        if each.destination in config.peers
+    ]
+
+
+def _next_try(due: datetime, now: datetime, *, runs: bool) -> str:
+    if not runs:
+        return "when the node is started"
+    return "now" if due <= now else due.isoformat(timespec="seconds")
 
 
 def _complaint_row(complaint: Complaint) -> Row:

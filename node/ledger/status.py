@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Table, func, select
+from sqlalchemy import Connection, Engine, Table, case, func, select
 
 from node.ledger import schema
 from node.ledger.engine import reading
@@ -42,6 +42,20 @@ class Summary:
     complaints: tuple[Complaint, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What waits for one destination after failed tries."""
+
+    destination: str
+    objects: int
+    #: When the oldest of the objects was made.
+    since: datetime
+    #: Why the last try failed, in words.
+    reason: str
+    #: When the first of them is due.
+    next_try: datetime
+
+
 def summary(engine: Engine, *, limit: int = 50) -> Summary:
     """Return the counts and the newest ``limit`` complaints of each kind."""
     with reading(engine) as connection:
@@ -58,6 +72,49 @@ def summary(engine: Engine, *, limit: int = 50) -> Summary:
                 *_refusals(connection, limit),
             ),
         )
+
+
+def backlogs(engine: Engine, study_instance_uid: str | None = None) -> tuple[Backlog, ...]:
+    """Return what waits after failed tries, of all studies or of one, by destination.
+
+    A quarantined study has none: nothing of it is tried.
+    """
+    table, made = schema.delivery.c, schema.artifact.c
+    chosen = [
+        table.state == DeliveryState.WAITING,
+        table.reason != "",
+        schema.study.c.state != StudyState.QUARANTINED,
+    ]
+    if study_instance_uid is not None:
+        chosen.append(schema.study.c.study_instance_uid == study_instance_uid)
+    newest = func.row_number().over(
+        partition_by=table.destination, order_by=(table.changed.desc(), table.id.desc())
+    )
+    waiting = (
+        select(
+            *(table.destination, table.reason, table.not_before, made.created),
+            newest.label("newest"),
+        )
+        .join_from(schema.delivery, schema.task, schema.task.c.id == table.task_id)
+        .join(schema.study, schema.study.c.study_instance_uid == schema.task.c.study_instance_uid)
+        .join(schema.artifact, made.sop_instance_uid == table.sop_instance_uid)
+        .where(*chosen)
+        .subquery()
+    )
+    columns = waiting.c
+    query = (
+        select(
+            columns.destination,
+            func.count().label("objects"),
+            func.min(columns.created).label("since"),
+            func.max(case((columns.newest == 1, columns.reason))).label("reason"),
+            func.min(columns.not_before).label("next_try"),
+        )
+        .group_by(columns.destination)
+        .order_by(columns.destination)
+    )
+    with reading(engine) as connection:
+        return tuple(Backlog(**row) for row in connection.execute(query).mappings())
 
 
 def leased_tasks(engine: Engine, now: datetime) -> frozenset[int]:

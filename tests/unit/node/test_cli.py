@@ -316,6 +316,39 @@ def test_what_is_owed_to_a_peer_that_is_not_configured_any_more_is_told(pellucid
     assert row["what happened"] == "2 objects are owed to a peer that is not configured"
 
 
+def test_what_waits_for_a_destination_is_told_with_reason_and_next_try(pellucid, tmp_path, ledger):
+    with (tmp_path / "node.toml").open("a") as node:
+        node.write('[peers]\npacs = ["PACS", "127.0.0.1", 104]\n')
+    task = owe(ledger, tmp_path / "data", destination="pacs", count=3)
+    first, second, _ = outbox.of_task(ledger, task.id)
+    soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
+    for owed, reason, due in ((first, "connection refused", later), (second, "no answer", soon)):
+        tried = LATER + timedelta(seconds=owed.id)
+        outbox.postpone(ledger, owed, status=None, reason=reason, not_before=due, now=tried)
+
+    with only_node(tmp_path / "data"):
+        status, out, _ = pellucid("status", "-c", tmp_path, "--json")
+        of_study = json.loads(pellucid("status", STUDY_UID, "-c", tmp_path, "--json")[1])
+    stopped = json.loads(pellucid("status", "-c", tmp_path, "--json")[1])
+    table = pellucid("status", STUDY_UID, "-c", tmp_path)[1]
+
+    (row,) = json.loads(out)["Waits for a destination"]
+    made = LONG_AGO + timedelta(seconds=3)
+    assert status == 0
+    assert row == {
+        "to": "pacs",
+        "objects": 2,
+        "since": made.isoformat(timespec="seconds"),
+        "reason": "no answer",
+        "next_try": soon.isoformat(timespec="seconds"),
+        "what_to_do": "see whether it runs: pellucid echo pacs",
+    }
+    assert of_study["waiting"] == [row]
+    (idle,) = stopped["Waits for a destination"]
+    assert idle["next_try"] == "when the node is started"
+    assert "pellucid echo pacs" in table
+
+
 def test_a_refused_delivery_is_tried_again_when_a_person_says_so(pellucid, tmp_path, ledger):
     task = owe(ledger, tmp_path / "data", destination="pacs")
     (owed,) = outbox.of_task(ledger, task.id)
