@@ -272,11 +272,11 @@ def status(
 
 @app.command()
 def retry(
-    kind: Annotated[Retriable, typer.Argument(help="What waits for a person.")],
+    kind: Annotated[Retriable, typer.Argument(help="What waits.")],
     number: Annotated[int, typer.Argument(metavar="ID", help="Its id, as status tells it.")],
     config: ConfigOption = None,
 ) -> None:
-    """Have a task or a delivery that waits for a person tried again, with fresh attempts.
+    """Have what waits for a person tried again, with fresh attempts; or a waiting delivery now.
 
     Works beside a running node. Remove the cause first.
 

@@ -225,6 +225,7 @@ class Deliveries:
     """The threads of all destinations, from start to stop."""
 
     def __init__(self, engine: Engine, peers: Iterable[Peer], settings: DeliverySettings) -> None:
+        self._engine = engine
         self._destinations = [Destination(engine, peer, settings) for peer in peers]
         self._threads = [
             threading.Thread(target=destination.run, daemon=True)
@@ -232,7 +233,8 @@ class Deliveries:
         ]
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Begin to deliver; no pause from before the start is waited for."""
+        outbox.hasten(self._engine, _now())
         for thread in self._threads:
             thread.start()
 

@@ -133,17 +133,17 @@ def waits_for_a_person(content: Mapping[str, Any]) -> bool:
 
 
 def retry(config: Config, kind: Retriable, number: int, now: datetime) -> None:
-    """Have a task or a delivery that waits for a person tried again, with fresh attempts.
+    """Have a task that waits for a person, or a delivery that is still owed, tried again now.
 
     Raises
     ------
     MisuseError
-        There is none of that number, or it does not wait for a person.
+        There is none of that number; the task waits for no person; the delivery is delivered.
     """
     engine = open_ledger(config.node.database)
     if kind is Retriable.DELIVERY:
         if not outbox.release(engine, number, now):
-            raise MisuseError(f"delivery {number} waits for no person, or does not exist")
+            raise MisuseError(f"delivery {number} is delivered already, or does not exist")
         return
     try:
         tasks.retry(engine, number, now)

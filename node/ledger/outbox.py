@@ -119,21 +119,26 @@ def refuse(
 
 
 def release(engine: Engine, delivery_id: int, now: datetime) -> bool:
-    """Put a parked or refused delivery back into the queue, with fresh attempts."""
+    """Have a delivery tried at once and with fresh attempts, unless it is delivered."""
     table = schema.delivery
     with engine.begin() as connection:
         row = connection.execute(
             update(table)
-            .where(
-                table.c.id == delivery_id,
-                table.c.state.in_((DeliveryState.PARKED, DeliveryState.REFUSED)),
-            )
+            .where(table.c.id == delivery_id, table.c.state != DeliveryState.DELIVERED)
             .values(state=DeliveryState.WAITING, attempt=0, not_before=now, changed=now)
             .returning(*table.c)
         ).one_or_none()
         if row is not None:
             _audit(connection, "delivery_released", row, actor="operator", now=now)
     return row is not None
+
+
+def hasten(engine: Engine, now: datetime) -> int:
+    """Make everything that waits for a later try due at once; return how much that was."""
+    table = schema.delivery
+    waits = (table.c.state == DeliveryState.WAITING) & (table.c.not_before > now)
+    with engine.begin() as connection:
+        return connection.execute(update(table).where(waits).values(not_before=now)).rowcount
 
 
 def of_task(engine: Engine, task_id: int) -> tuple[Delivery, ...]:

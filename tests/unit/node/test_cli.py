@@ -354,13 +354,34 @@ def test_a_refused_delivery_is_tried_again_when_a_person_says_so(pellucid, tmp_p
     (owed,) = outbox.of_task(ledger, task.id)
     outbox.refuse(ledger, owed, status=0x0124, reason="not authorized", now=LATER)
 
-    first = pellucid("retry", "delivery", owed.id, "-c", tmp_path)
-    second = pellucid("retry", "delivery", owed.id, "-c", tmp_path)
+    status, _, _ = pellucid("retry", "delivery", owed.id, "-c", tmp_path)
 
-    assert first[0] == 0
+    assert status == 0
     assert outbox.of_task(ledger, task.id)[0].state is DeliveryState.WAITING
-    assert second[0] == 2
-    assert f"delivery {owed.id} waits for no person" in second[2]
+
+
+def test_a_waiting_delivery_is_tried_now_when_a_person_says_so(pellucid, tmp_path, ledger):
+    task = owe(ledger, tmp_path / "data", destination="pacs")
+    (owed,) = outbox.of_task(ledger, task.id)
+    far = datetime.now(UTC) + timedelta(days=1)
+    outbox.postpone(ledger, owed, status=None, reason="no answer", not_before=far, now=LATER)
+
+    status, _, _ = pellucid("retry", "delivery", owed.id, "-c", tmp_path)
+
+    (due,) = outbox.due(ledger, "pacs", datetime.now(UTC))
+    assert status == 0
+    assert (due.id, due.attempt) == (owed.id, 0)
+
+
+def test_what_is_delivered_is_not_tried_again(pellucid, tmp_path, ledger):
+    task = owe(ledger, tmp_path / "data", destination="pacs")
+    (owed,) = outbox.of_task(ledger, task.id)
+    outbox.delivered(ledger, owed, 0x0000, LATER)
+
+    status, _, err = pellucid("retry", "delivery", owed.id, "-c", tmp_path)
+
+    assert status == 2
+    assert f"delivery {owed.id} is delivered already, or does not exist" in err
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -216,6 +216,20 @@ def test_association_that_breaks_off_loses_nothing(engine, tmp_path):
         DeliveryState.WAITING,
     ]
     assert {state for state, _, _ in states(engine, task)} == {DeliveryState.DELIVERED}
+
+
+def test_start_waits_for_no_pause_from_before(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs")
+    (owed,) = outbox.of_task(engine, task.id)
+    now = datetime.now(UTC)
+    tomorrow = now + timedelta(days=1)
+    outbox.postpone(engine, owed, status=None, reason="gone", not_before=tomorrow, now=now)
+
+    with StandInPacs(tmp_path / "pacs") as pacs:
+        deliveries = Deliveries(engine, [peer_at(pacs.port)], QUICK)
+        deliveries.start()
+        until(lambda: states(engine, task)[0][0] is DeliveryState.DELIVERED, seconds=10.0)
+        deliveries.stop(5.0)
 
 
 def test_dead_destination_delays_no_other(engine, tmp_path, closed_port):

@@ -60,7 +60,23 @@ def test_a_person_releases_what_was_parked_or_refused(engine):
     assert outbox.release(engine, second.id, NOW)
 
     assert [d.state for d in due(engine)] == [DeliveryState.WAITING] * 2
+
+
+def test_what_is_delivered_cannot_be_released(engine):
+    first, _ = due(engine)
+    outbox.delivered(engine, first, 0x0000, NOW)
+
     assert not outbox.release(engine, first.id, NOW)
+
+
+def test_what_waits_is_hastened_and_keeps_its_count_of_tries(engine):
+    first, _ = due(engine)
+    tomorrow = NOW + timedelta(days=1)
+    outbox.postpone(engine, first, status=None, reason="gone", not_before=tomorrow, now=NOW)
+
+    assert outbox.hasten(engine, NOW) == 1
+
+    assert [d.attempt for d in due(engine)] == [1, 0]
 
 
 def test_what_ended_is_in_the_audit_with_its_status(engine):
