@@ -176,9 +176,9 @@ def analyze(
     candidate = study_folder.chosen(
         study_folder.image_series(found.instances), series, chosen_model.intended_use.modality
     )
-    results.prepare_folder(out)
-    outcome = command.analyze_series(candidate, chosen_model, specs, settings)
-    content = results.write(outcome, out, arrays=arrays)
+    with results.results_folder(out):
+        outcome = command.analyze_series(candidate, chosen_model, specs, settings)
+        content = results.write(outcome, out, arrays=arrays)
     if as_json:
         print_json(content)
     else:

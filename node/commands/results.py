@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,27 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder for results, before any work is done for it.
+@contextmanager
+def results_folder(folder: Path) -> Iterator[None]:
+    """Make the folder for results before the work of the block; if none come of it, unmake it.
+
+    Raises
+    ------
+    MisuseError
+        It cannot be made or written, or holds files that are not ours to overwrite.
+    """
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        _prepare_folder(folder)
+        yield
+    finally:
+        for path in absent:
+            with suppress(OSError):
+                path.rmdir()  # only an empty one goes
+
+
+def _prepare_folder(folder: Path) -> None:
+    """Make the folder, and see whether it can be written.
 
     Raises
     ------

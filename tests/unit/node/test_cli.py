@@ -639,6 +639,21 @@ def test_a_second_provider_of_our_packages_is_a_problem():
     assert "virtual environment of its own" in found[0].words
 
 
+def test_a_refused_analysis_leaves_no_folder_that_it_made(pellucid, study, bundle, tmp_path):
+    words = ("analyze", study, "--bundle", bundle, "--trust", "--explain", "none", "--out")
+    clashing = pydicom.dcmread(study / "0000.dcm")
+    clashing.PixelData = bytes(len(clashing.PixelData))
+    clashing.save_as(study / "clashing.dcm")
+    (tmp_path / "given").mkdir()
+
+    made = pellucid(*words, "new/folder")
+    given = pellucid(*words, "given")
+
+    assert (made[0], given[0]) == (1, 1)
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "given").is_dir()
+
+
 def test_results_never_fall_among_other_files(pellucid, study, bundle):
     status, _, err = pellucid(
         "analyze", study, "--bundle", bundle, "--trust", "--explain", "none", "--out", study
