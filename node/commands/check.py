@@ -3,9 +3,9 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from importlib import metadata
@@ -55,10 +55,14 @@ def _observations(config: Config) -> Iterator[Observation]:
     yield from second_providers(metadata.packages_distributions())
     yield data_folder(config)
     yield _port(config.node)
+    missing: set[str] = set()
     for settings in config.models.values():
-        yield _tried(f"model {settings.name}", partial(load_model, settings), "loads")
+        model = _tried(f"model {settings.name}", partial(load_model, settings), "loads")
+        if model.mark is Mark.PROBLEM:
+            missing.add(settings.name)
+        yield model
     for route in config.routes:
-        yield _tried(f"route {route.name}", partial(_load_plugins, route), _summary(route))
+        yield _route(route, missing)
     for peer in config.peers.values():
         answer = echo(peer, calling_ae=config.node.ae_title)
         mark = Mark.OK if answer.ok else Mark.WARNING
@@ -126,6 +130,21 @@ def _port(node: NodeSettings) -> Observation:
             words = f"{error.strerror}; this node may be running already, else choose another port"
             return Observation(thing=thing, mark=Mark.WARNING, words=words)
     return Observation(thing=thing, mark=Mark.OK, words="free")
+
+
+def _route(route: Route, missing: Set[str]) -> Observation:
+    """Return whether a route has everything it names; ``missing`` are models that do not load."""
+    found = _tried(f"route {route.name}", partial(_load_plugins, route), _summary(route))
+    words = [
+        f"its model {name} is not available"
+        for name in dict.fromkeys(step.model for step in route.steps)
+        if name in missing
+    ]
+    if not words:
+        return found
+    if found.mark is Mark.PROBLEM:
+        words.append(found.words)
+    return replace(found, mark=Mark.PROBLEM, words="; ".join(words))
 
 
 def _load_plugins(route: Route) -> None:

@@ -463,6 +463,20 @@ def test_a_check_finds_what_is_wrong_and_only_warns_of_peers(pellucid, tmp_path,
     assert found["listening"][0] == "DICOM on every interface, port 11112, as PELLUCID"
 
 
+def test_a_route_without_its_model_is_a_problem(pellucid, tmp_path):
+    routes = '[[route]]\nname = "head"\nmodel = "tissue"\n[[route]]\nname = "qa"\nmodel = "phantom"'
+    folder = write_config(tmp_path, node=NODE_WITHOUT_PEERS, routes=routes)
+
+    status, out, _ = pellucid("check", "--config", folder, "--json")
+
+    found = {each["thing"]: each for each in json.loads(out)["observations"]}
+    assert status == 1
+    assert found["model tissue"]["mark"] == "problem"
+    assert found["route head"]["mark"] == "problem"
+    assert found["route head"]["words"] == "its model tissue is not available"
+    assert found["route qa"]["mark"] == "ok"
+
+
 def test_the_schema_names_every_file(pellucid):
     schemas = json.loads(pellucid("check", "--schema")[1])
 
