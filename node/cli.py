@@ -107,7 +107,7 @@ def demo(
         "demo-output"
     ),
 ) -> None:
-    """Show the whole chain in about a minute: no PACS, no configuration, no patient.
+    """Show the whole chain in under a minute: no PACS, no configuration, no patient.
 
     A phantom study with a known lesion is sent to a real node with a stand-in PACS behind it;
     what arrives there is listed, measured against the truth and drawn. Exit status 0 only if
@@ -324,7 +324,7 @@ def send(
     Examples: [bold]pellucid send results pacs[/bold],
     [bold]pellucid send ct/ PELLUCID@localhost:11112 --as MODALITY[/bold]
     """
-    from node.commands.output import FindingError, print_json, print_table
+    from node.commands.output import FindingError, counted, print_json, print_table
     from node.commands.send import accepted, answer_rows, send_folder
     from node.commands.setting import calling_title, configuration, named_peer
 
@@ -338,7 +338,7 @@ def send(
         print_table(f"Sent to {peer}", rows, empty="nothing")
     refused = sum(not accepted(answer) for answer in sent)
     if refused:
-        raise FindingError(f"{peer} refused {refused} of {len(sent)} files")
+        raise FindingError(f"{peer} refused {refused} of {counted(len(sent), 'file')}")
 
 
 #: Class names to exit status: what is known to go wrong, and says so in its message.
@@ -366,12 +366,11 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _sentence(error: Exception) -> str:
+    from node.commands.output import counted
     from node.problems import InvalidConfigError
 
     if isinstance(error, InvalidConfigError):
-        count = len(error.problems)
-        mistakes = "1 mistake" if count == 1 else f"{count} mistakes"
-        return f"the configuration has {mistakes}:\n{error}"
+        return f"the configuration has {counted(len(error.problems), 'mistake')}:\n{error}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
     return str(error) or type(error).__name__

@@ -17,6 +17,11 @@ class FindingError(Exception):
     """The command did what it was asked, and what it found is not as it should be."""
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a number of things in words: ``1 image``, ``2 images``."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def print_table(title: str, rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
     """Print rows of the same keys as a table, or ``empty`` if there is none."""
     console = Console(soft_wrap=False)

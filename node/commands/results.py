@@ -14,7 +14,7 @@ from dicom_io.analysis import Analysis, Explanation, Segment
 from dicom_io.encode.words import measure_text
 from dicom_io.volume import Volume
 from node.commands.analyze import Outcome
-from node.commands.output import MisuseError, print_table, print_text
+from node.commands.output import MisuseError, counted, print_table, print_text
 from node.commands.preview import write_preview
 from node.commands.study_folder import Found
 
@@ -84,10 +84,10 @@ def print_outcome(outcome: Outcome, found: Found, folder: Path) -> None:
         print_table(f"Findings of {analysis.model.name}", rows, empty="No findings.")
         print_table("Explanations", explanation_rows(analysis), empty="No explanations.")
         print_text(analysis.model.notice)
-    count = len(outcome.objects)
-    print_text(f"{count} DICOM objects, analysis.json and preview.png are in {folder}")
+    objects = counted(len(outcome.objects), "DICOM object")
+    print_text(f"{objects}, analysis.json and preview.png are in {folder}")
     if found.other or found.refused:
-        left_out = (f"{found.other} files are no DICOM and were skipped", *found.refused)
+        left_out = (f"{counted(found.other, 'file')} skipped: no DICOM", *found.refused)
         print_text("\n".join(left_out))
 
 

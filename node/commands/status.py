@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from node.commands.options import Retriable
-from node.commands.output import FindingError, MisuseError
+from node.commands.output import FindingError, MisuseError, counted
 from node.config import Config
 from node.errors import TransitionError
 from node.ledger import outbox, tasks
@@ -229,7 +229,7 @@ def _stranded_rows(engine: Engine, config: Config) -> list[Row]:
             "name": name,
             "state": str(DeliveryState.WAITING),
             "since": "",
-            "what happened": f"{count} objects are owed to a peer that is not configured",
+            "what happened": f"owed to a peer that is not configured: {counted(count, 'object')}",
             "what to do": _advice("delivery", DeliveryState.WAITING, ""),
         }
         for name, count in outbox.stranded(engine, config.peers).items()

@@ -10,7 +10,7 @@ from dicom_io.errors import DicomInputError, NotDicomError
 from dicom_io.header import read_header
 from dicom_io.select import ANY_IMAGE, matching_series
 from dicom_io.study import Instance, Series, Study, group_studies
-from node.commands.output import MisuseError, progress_bar
+from node.commands.output import MisuseError, counted, progress_bar
 from node.commands.setting import existing_folder
 
 
@@ -41,8 +41,8 @@ class Candidate:
         """Return a line to choose by."""
         tags = self.series.instances[0].tags
         description = tags.get("SeriesDescription", "") or "no description"
-        count = len(self.series.instances)
-        return f"{self.series.series_instance_uid}  {self.modality}, {count} images, {description}"
+        images = counted(len(self.series.instances), "image")
+        return f"{self.series.series_instance_uid}  {self.modality}, {images}, {description}"
 
 
 def read_study_folder(folder: Path) -> Found:
@@ -69,7 +69,8 @@ def read_study_folder(folder: Path) -> Found:
                 refused.append(str(error))
     if not instances:
         what = f"; {refused[0]}" if refused else ""
-        raise MisuseError(f"no DICOM image in {str(folder)!r}: {len(paths)} files looked at{what}")
+        files = counted(len(paths), "file")
+        raise MisuseError(f"no DICOM image in {str(folder)!r}: {files} looked at{what}")
     return Found(instances=_distinct(instances), other=other, refused=tuple(refused))
 
 

@@ -99,6 +99,19 @@ def test_every_command_teaches_itself(pellucid, words):
     assert "Usage: pellucid" in out
 
 
+def test_the_demo_says_that_it_takes_under_a_minute(pellucid):
+    assert "in under a minute" in pellucid("demo", "--help")[1]
+
+
+def test_a_series_of_one_image_says_so_in_the_singular(pellucid, tmp_path, study):
+    for file in sorted((tmp_path / "study").glob("*.dcm"))[1:]:
+        file.unlink()
+
+    _, _, err = pellucid("analyze", study, "--model", "phantom", "--series", "1.2", "--out", "out")
+
+    assert ", 1 image, " in err
+
+
 def test_the_version_is_told(pellucid):
     assert pellucid("--version")[1].startswith("pellucid ")
 
@@ -143,7 +156,7 @@ def test_a_folder_without_dicom_says_how_many_files_were_looked_at(pellucid, tmp
 
     status, _, err = pellucid("analyze", "notes", "--model", "phantom", "--out", "out")
 
-    assert (status, err) == (2, "pellucid: no DICOM image in 'notes': 1 files looked at\n")
+    assert (status, err) == (2, "pellucid: no DICOM image in 'notes': 1 file looked at\n")
 
 
 def test_five_mistakes_of_a_configuration_are_five_lines(pellucid, tmp_path):
@@ -313,7 +326,7 @@ def test_what_is_owed_to_a_peer_that_is_not_configured_any_more_is_told(pellucid
     (row,) = json.loads(out)["Waits for a person"]
     assert status == 1
     assert (row["kind"], row["name"], row["state"]) == ("delivery", "old-pacs", "waiting")
-    assert row["what happened"] == "2 objects are owed to a peer that is not configured"
+    assert row["what happened"] == "owed to a peer that is not configured: 2 objects"
 
 
 def test_what_waits_for_a_destination_is_told_with_reason_and_next_try(pellucid, tmp_path, ledger):
@@ -554,7 +567,7 @@ def test_a_folder_is_analyzed_without_a_pacs(pellucid, study, bundle, tmp_path):
     objects = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
     assert (status, err) == (0, "")
     assert "bright" in out
-    assert "1 files are no DICOM" in out
+    assert "1 file skipped: no DICOM" in out
     assert (segment["label"], segment["voxels"]) == ("bright", 1)
     assert segment["volume_ml"] == pytest.approx(2.5 * 0.9 * 1.2 / 1000)
     assert {str(each.Modality) for each in objects} >= {"SR", "SEG"}
