@@ -11,9 +11,8 @@ from node.errors import ConfigError
 from node.problems import nearest
 
 if TYPE_CHECKING:
-    from dicom_io.encode.objects import Encoder
-
     from ai.model import Explainer, Model
+    from dicom_io.encode.objects import Encoder
 
 EXPLAINERS = "pellucid.explainers"
 ENCODERS = "pellucid.encoders"
