@@ -26,8 +26,8 @@ test: $(STAMP)  ## all tests; those that need a peer say what to install
 	$(BIN)/python -m pytest
 
 check: $(STAMP)  ## format, lint, types, contracts, spelling
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --no-cache --check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/typos
