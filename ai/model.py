@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import StrEnum
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "Label",
     "Model",
     "ModelSettings",
+    "Needs",
     "Prediction",
     "Prepared",
     "Settings",
@@ -145,10 +147,24 @@ class Attribution:
     warnings: tuple[str, ...] = ()
 
 
+class Needs(StrEnum):
+    """What a method asks of a network, from the least to the most."""
+
+    OUTPUT = "its output alone"
+    GRADIENT = "a gradient at the input"
+    LAYERS = "feature maps of named layers"
+    FUNCTIONS = "every function that it calls"
+    ATTENTION = "attention layers"
+
+
 class Explainer(Protocol):
     """A method: a frozen dataclass whose fields are the method's parameters."""
 
+    #: Of the entry point, as routes write it.
     name: str
+    needs: ClassVar[Needs]
+    #: What it costs by default, in passes of the network, for a person: ``1 forward, 1 backward``.
+    passes: ClassVar[str]
 
     def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:
         """Return what ``explain`` will take, before it runs."""

@@ -8,6 +8,7 @@ any number of layers, from one forward pass and one backward pass that ends at t
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from ai.capture import gradients_off
 from ai.explainers import cam_pass
 from ai.explainers.admission import DEFAULTS, require_transparent
 from ai.explainers.layers import Layout, coarsest_layer, fine_layers, layout_of
-from ai.model import Attribution, Settings, Target
+from ai.model import Attribution, Needs, Settings, Target
 from dicom_io.analysis import Cost
 
 #: A channel whose values cancel to less than this share of their size has no sum to divide by.
@@ -28,6 +29,8 @@ _CANCELLED = 1e-6
 class CAM(ABC):
     """One formula over A and G; everything else about a CAM is the same for all."""
 
+    needs: ClassVar[Needs] = Needs.LAYERS
+    passes: ClassVar[str] = "1 forward, at most 1 backward"
     #: Name of the method, as routes write it.
     name: str = field(default="", init=False)
     #: Whether evidence against the target is kept; as the papers have it, it is cut at zero.

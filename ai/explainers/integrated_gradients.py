@@ -5,6 +5,7 @@ on the way. How nearly they do is the residual, and the number of steps follows 
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,11 @@ from ai.explainers.admission import (
     evaluate,
     require_forwards,
 )
+from ai.explainers.axioms import completeness_residual
 from ai.explainers.baselines import baseline_of
 from ai.explainers.metering import Meter, fit_into
-from ai.model import Attribution, Settings, Target
+from ai.model import Attribution, Needs, Settings, Target
 from dicom_io.analysis import Cost
-
-#: Gains smaller than this share of the target's size drown in float32.
-_RESOLUTION = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +36,8 @@ class IntegratedGradients:
     """
 
     name: str = field(default="integrated_gradients", init=False)
+    needs: ClassVar[Needs] = Needs.GRADIENT
+    passes: ClassVar[str] = "9 to 257 forward and backward"
     #: ``"blur"`` or ``"zero"``.
     baseline: str = "blur"
     #: Relative residual to stop at.
@@ -86,7 +87,7 @@ class IntegratedGradients:
             values=values.float(),
             f_x=f_x,
             f_baseline=f_baseline,
-            residual=_residual(values, f_x, f_baseline),
+            residual=completeness_residual(values, f_x, f_baseline),
             method=self.name,
             layer=None,
             baseline=f"{baseline}, {steps} steps",
@@ -105,7 +106,7 @@ class IntegratedGradients:
             raise ExplanationCancelledError(f"{self.name}: cancelled in the first {steps} steps")
         while True:
             values = path.way * (total / steps)
-            residual = float(_residual(values, path.ends[1], path.ends[0]).max())
+            residual = float(completeness_residual(values, path.ends[1], path.ends[0]).max())
             if residual <= self.tolerance:
                 return values, steps, ()
             reason = self._reason_to_stop(path, steps)
@@ -177,11 +178,3 @@ class _Path:
             self.ends = (value, self.ends[1])
         elif point == 1.0:
             self.ends = (self.ends[0], value)
-
-
-def _residual(values: Tensor, f_x: Tensor, f_baseline: Tensor) -> Tensor:
-    """Return |sum of values - gain| / |gain|, [B]."""
-    gain = f_x.double() - f_baseline.double()
-    floor = _RESOLUTION * torch.maximum(f_x.abs(), f_baseline.abs()).double() + 1e-12
-    missing = values.double().flatten(1).sum(dim=1) - gain
-    return (missing.abs() / torch.maximum(gain.abs(), floor)).to(f_x.dtype)

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ai.errors import ExplanationCancelledError
 from ai.explainers.admission import DEFAULTS, admit, evaluate, require_forwards
 from ai.explainers.baselines import baseline_of
 from ai.explainers.metering import Meter, fit_into
-from ai.model import Attribution, Settings, Target
+from ai.model import Attribution, Needs, Settings, Target
 from dicom_io.analysis import Cost
 
 #: First and one past the last cell of the image along each axis.
@@ -34,6 +35,8 @@ class Occlusion:
     """
 
     name: str = field(default="occlusion", init=False)
+    needs: ClassVar[Needs] = Needs.OUTPUT
+    passes: ClassVar[str] = "161 forward in 2D, 124 in 3D"
     #: Coarse cells along each axis; 0: 8 for a projection, 3 for a volume.
     cells: int = 0
     #: How many cells are halved along each axis, level by level; empty: (16, 8) and (8, 4).
