@@ -11,6 +11,11 @@ from ai.model import Settings
 
 #: Standard deviation of the blur as a share of each extent: 14 pixels of 224.
 BLUR_SHARE = 1 / 16
+#: Blurs of a reference set go from the plain blur's width divided by this to it times this.
+REFERENCE_SPAN = 2.0
+#: Noise of a reference, as a share of the deviation of what its blur took away. Much more, and a
+#: network that looks for texture finds it in the noise.
+REFERENCE_NOISE = 0.05
 #: The Gaussian is cut at this many standard deviations.
 _CUT = 3.0
 #: A blur wider than this many cells is done on a grid pooled to about this width.
@@ -88,6 +93,54 @@ def baseline_of(kind: str, network: nn.Module, x: Tensor, settings: Settings) ->
         chosen, name = torch.zeros_like(x), "zero"
     else:
         raise BaselineError(f"baseline {kind!r} is not known; expected 'blur' or 'zero'")
+    _require_meaning(network, chosen, x, name)
+    return chosen, name
+
+
+def reference_set(
+    network: nn.Module, x: Tensor, settings: Settings, *, count: int, generator: torch.Generator
+) -> tuple[Tensor, str]:
+    """Return references for each entry of ``x``, [B, N, C, *S], and what to call them.
+
+    ``settings.baseline`` [N, C, *S], if given, serves every entry as it is. Else each entry gets
+    ``count`` copies of itself, blurred from half to double the width of the plain blur, each with a
+    little noise; the noise is drawn once, so that an entry's references do not depend on the batch.
+
+    Raises
+    ------
+    BaselineError
+        If the given set does not fit the input or is not finite, or one of it is constant and the
+        network normalizes each image by itself (see ``baseline_of``).
+    """
+    given = settings.baseline
+    if given is None:
+        return _blurred_references(x, count, generator), f"{count} blurred copies with noise"
+    if given.shape[1:] != x.shape[1:] or len(given) == 0 or not bool(torch.isfinite(given).all()):
+        wanted = ", ".join(str(extent) for extent in x.shape[1:])
+        raise BaselineError(
+            f"a reference set of shape {tuple(given.shape)} must be finite and of shape "
+            f"(N, {wanted})"
+        )
+    name = f"{len(given)} given"
+    references = given.as_subclass(Tensor).detach().to(x)
+    for number, reference in enumerate(references):
+        _require_meaning(network, reference[None], x, f"number {number} of {name}")
+    return references.expand(x.shape[0], *references.shape), name
+
+
+def _blurred_references(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    references = []
+    for number in range(count):
+        place = 2 * number / (count - 1) - 1 if count > 1 else 0.0
+        blur = blurred(x, BLUR_SHARE * REFERENCE_SPAN**place)
+        noise = torch.randn(x.shape[1:], generator=generator, device=generator.device).to(x)
+        removed = (x - blur).flatten(2).std(dim=2, correction=0)
+        strength = REFERENCE_NOISE * removed.view(*removed.shape, *[1] * (x.ndim - 2))
+        references.append(blur + strength * noise)
+    return torch.stack(references, dim=1)
+
+
+def _require_meaning(network: nn.Module, chosen: Tensor, x: Tensor, name: str) -> None:
     layer = _self_normalizing(network)
     spread = chosen.flatten(2).amax(dim=2) - chosen.flatten(2).amin(dim=2)
     if layer and not bool((spread > 0).any()) and bool((x != chosen).any()):
@@ -95,7 +148,6 @@ def baseline_of(kind: str, network: nn.Module, x: Tensor, settings: Settings) ->
             f"a constant baseline ({name}) means nothing to a network that normalizes each image "
             f"by itself (layer {layer!r}); use the blurred one"
         )
-    return chosen, name
 
 
 def _blurred_along(x: Tensor, axis: int, sigma: float) -> Tensor:

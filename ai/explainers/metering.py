@@ -40,11 +40,23 @@ class Meter:
         limit = self._budget.forwards
         return limit is None or self.spent + passes <= limit
 
+    def granted(self, passes: int) -> int:
+        """Return how many of so many more passes budget and caller allow."""
+        if self.cancelled:
+            return 0
+        limit = self._budget.forwards
+        return passes if limit is None else max(0, min(passes, limit - self.spent))
+
     def spend(self, passes: int) -> None:
         """Count passes that were made, and report."""
         self.spent += passes
         if self._budget.report is not None:
             self._budget.report(self.spent, max(self._expected, self.spent))
+
+    def finish(self) -> None:
+        """Report that nothing more will be spent, if the last report left that open."""
+        if self._budget.report is not None and self.spent < self._expected:
+            self._budget.report(self.spent, self.spent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
