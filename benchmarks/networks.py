@@ -1,7 +1,14 @@
 """The matrix: fifteen networks of MONAI that every explanation is held against.
 
-Weights are random and seeded. Batch normalization has seen a few images first, as in a trained
-network: with its initial statistics the activations of a deep one grow without bounds.
+Weights are random and seeded; two things of a trained network are made up for, by looking at a few
+images first (as Mishkin and Matas 2015 do):
+
+- Batch normalization has their statistics. With its initial ones the activations of a deep network
+  grow without bounds, with those of too few images they still do on the next.
+- The last layer of a classifier is shifted and scaled so that its logits over these images have
+  mean 3 and deviation 2. Without that the logits are nearly the same for all images and what the
+  image adds drowns in the constants; with a mean of 0 the one that is explained may be next to
+  nothing. A residual relative to either would mean little.
 """
 
 from collections.abc import Callable
@@ -12,7 +19,16 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
+from ai.model import Target
+from ai.targets import ClassLogit, SegmentMass, logits_of
+
+#: The output channel that is explained.
+CHANNEL = 1
 _BATCH_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+#: Images that a network has seen, of two and of three axes.
+_SEEN = {2: 16, 3: 8}
+#: Mean and deviation of a classifier's logits over these images.
+_MEAN, _SPREAD = 3.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,21 +43,26 @@ class Specimen:
     #: Spatial extents (of a bag: instances, channels, extents) in tests.
     small: tuple[int, ...]
     #: The same in benchmarks.
+    usual: tuple[int, ...]
+    #: The same as in practice.
     full: tuple[int, ...]
 
     def network(self, extents: tuple[int, ...], *, seed: int = 0) -> nn.Module:
-        """Return the network in evaluation mode, after it has seen two batches of images."""
+        """Return the network in evaluation mode, after it has seen a few images."""
         torch.manual_seed(seed)
-        network = self.make(extents)
-        layers = [each for each in network.modules() if isinstance(each, _BATCH_NORMALIZATIONS)]
-        for layer in layers:
-            layer.momentum = None  # the mean over all batches
-        if layers:
-            network.train()
-            with torch.no_grad():
-                for batch in range(2):
-                    network(self.image(extents, batch=2, seed=seed + batch + 1))
-        return network.eval()
+        network = self.make(extents).eval()
+        normalizations = [
+            each for each in network.modules() if isinstance(each, _BATCH_NORMALIZATIONS)
+        ]
+        if not normalizations and self.kind == "segmenter":
+            return network
+        images = self.image(extents, batch=self._seen(extents), seed=seed + 1)
+        with torch.no_grad():
+            if normalizations:
+                _calibrate(normalizations, network, images)
+            if self.kind != "segmenter":
+                _spread(network, images)
+        return network
 
     def image(self, extents: tuple[int, ...], *, batch: int = 1, seed: int = 0) -> Tensor:
         """Return float32 images: a smooth anatomy with some noise, mean 0, deviation 1."""
@@ -54,6 +75,44 @@ class Specimen:
         smooth = nn.functional.interpolate(rough, spatial, mode=mode, align_corners=True)
         x = smooth + 0.2 * torch.randn(smooth.shape, generator=generator)
         return ((x - x.mean()) / x.std()).reshape(batch, *shape)
+
+    def target(self, network: nn.Module, x: Tensor) -> Target:
+        """Return what is explained: a class, or a segment where the network outlines it in ``x``.
+
+        Where it outlines none, the voxels that come nearest to it.
+        """
+        if self.kind != "segmenter":
+            return ClassLogit(CHANNEL)
+        with torch.no_grad():
+            logits = logits_of(network(x[:1]))[0]
+        outlined = logits.argmax(dim=0) == CHANNEL
+        if not bool(outlined.any()):
+            lead = logits[CHANNEL] - logits.amax(dim=0)
+            outlined = lead >= lead.quantile(0.95)
+        return SegmentMass(CHANNEL, outlined)
+
+    def _seen(self, extents: tuple[int, ...]) -> int:
+        if self.kind == "bag":
+            return _SEEN[len(extents) - 2] // 2
+        return _SEEN[len(extents)]
+
+
+def _calibrate(normalizations: list[nn.Module], network: nn.Module, images: Tensor) -> None:
+    """Give batch normalizations the statistics of the images; nothing else is in training mode."""
+    for each in normalizations:
+        each.momentum = None  # the mean over all batches
+        each.train()
+    network(images)
+    network.eval()
+
+
+def _spread(network: nn.Module, images: Tensor) -> None:
+    """Shift and scale the last linear layer: logits of ``_MEAN`` and ``_SPREAD``."""
+    head = [each for each in network.modules() if isinstance(each, nn.Linear)][-1]
+    logits = torch.cat([logits_of(network(image[None])) for image in images])
+    scale = _SPREAD / logits.std(dim=0)
+    head.weight *= scale[:, None]
+    head.bias.copy_((head.bias - logits.mean(dim=0)) * scale + _MEAN)
 
 
 def _planes(shape: tuple[int, ...], axes: int) -> int:
@@ -134,8 +193,8 @@ def _unetr(extents: tuple[int, ...]) -> nn.Module:
     )
 
 
-def _swin_unetr(_extents: tuple[int, ...]) -> nn.Module:
-    return nets.SwinUNETR(in_channels=1, out_channels=3, feature_size=12, spatial_dims=3)
+def _swin_unetr(extents: tuple[int, ...]) -> nn.Module:
+    return nets.SwinUNETR(in_channels=1, out_channels=3, feature_size=12, spatial_dims=len(extents))
 
 
 def _attention_unet(_extents: tuple[int, ...]) -> nn.Module:
@@ -157,8 +216,8 @@ def _mil(_extents: tuple[int, ...]) -> nn.Module:
 
 _CLASSIFIER = partial(Specimen, kind="classifier")
 _SEGMENTER = partial(Specimen, kind="segmenter")
-_PLANE = {"small": (64, 64), "full": (224, 224)}
-_SOLID = {"small": (32, 32, 32), "full": (96, 96, 96)}
+_PLANE = {"small": (64, 64), "usual": (224, 224), "full": (224, 224)}
+_SOLID = {"small": (16, 16, 16), "usual": (48, 48, 48), "full": (96, 96, 96)}
 
 #: By name, in the order of the tables.
 MATRIX: dict[str, Specimen] = {
@@ -167,19 +226,33 @@ MATRIX: dict[str, Specimen] = {
         _CLASSIFIER(name="DenseNet121", make=_densenet, **_PLANE),
         _CLASSIFIER(name="ResNet18", make=partial(_resnet, nets.resnet18, 2), **_PLANE),
         _CLASSIFIER(name="ResNet50", make=partial(_resnet, nets.resnet50, 2), **_PLANE),
-        _CLASSIFIER(name="ResNet18-3D", make=partial(_resnet, nets.resnet18, 3), **_SOLID),
+        _CLASSIFIER(
+            name="ResNet18-3D",
+            make=partial(_resnet, nets.resnet18, 3),
+            **_SOLID | {"small": (24, 24, 24)},
+        ),
         _CLASSIFIER(name="EfficientNet-B0", make=_efficientnet, **_PLANE),
         _CLASSIFIER(name="SEResNet50", make=_seresnet, **_PLANE),
         _CLASSIFIER(name="ViT-2D", make=_vit, **_PLANE),
-        _CLASSIFIER(name="ViT-3D", make=_vit, small=(32, 32, 32), full=(96, 96, 96)),
+        _CLASSIFIER(name="ViT-3D", make=_vit, **_SOLID | {"small": (32, 32, 32)}),
         _SEGMENTER(name="UNet", make=_unet, **_SOLID),
         _SEGMENTER(name="SegResNet", make=_segresnet, **_SOLID),
         _SEGMENTER(name="DynUNet", make=_dynunet, **_SOLID),
-        _SEGMENTER(name="UNETR", make=_unetr, **_SOLID),
-        _SEGMENTER(name="SwinUNETR", make=_swin_unetr, small=(64, 64, 64), full=(96, 96, 96)),
+        _SEGMENTER(name="UNETR", make=_unetr, **_SOLID | {"small": (32, 32, 16)}),
+        # Its five halvings must leave more than one cell.
+        _SEGMENTER(
+            name="SwinUNETR",
+            make=_swin_unetr,
+            **_SOLID | {"small": (64, 32, 32), "usual": (64, 64, 64)},
+        ),
         _SEGMENTER(name="AttentionUnet", make=_attention_unet, **_SOLID),
         Specimen(
-            name="MILModel", kind="bag", make=_mil, small=(4, 1, 64, 64), full=(8, 1, 128, 128)
+            name="MILModel",
+            kind="bag",
+            make=_mil,
+            small=(4, 1, 64, 64),
+            usual=(8, 1, 128, 128),
+            full=(16, 1, 224, 224),
         ),
     )
 }
