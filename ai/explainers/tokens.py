@@ -8,13 +8,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ai.errors import UnsuitableLayerError
 
 #: Class and register tokens that networks put in front: one class token, one of distillation
 #: (Touvron et al. 2021), four registers (Darcet et al. 2024); more than this is another grid.
 _MOST_LEADING = 8
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +26,18 @@ class TokenGrid:
     extents: tuple[int, ...]
     #: Tokens in front that stand for no place: class token, registers.
     leading: int
+    #: Edges of one patch, in cells of the input.
+    patch: tuple[int, ...]
 
     @property
     def tokens(self) -> int:
         """Return how many tokens there are, the leading ones among them."""
         return self.leading + math.prod(self.extents)
+
+    @property
+    def covered(self) -> tuple[int, ...]:
+        """Return how far the patches reach along each axis of the input."""
+        return tuple(count * edge for count, edge in zip(self.extents, self.patch, strict=True))
 
     def as_map(self, tokens: Tensor) -> Tensor:
         """Return tokens [B, N, K] as a map [B, K, *s] without the leading ones.
@@ -64,49 +72,69 @@ def token_grid(
     extents
         Spatial extents of its input.
     patch
-        Edges of a patch where they are known, from the convolution that embeds patches; what is
-        left over at the end of an axis belongs to no patch.
+        Edges of a patch where they are known (see ``embedded_patches``); what is left over at the
+        end of an axis belongs to no patch.
 
     Raises
     ------
     UnsuitableLayerError
         If no grid explains the number, or several do.
     """
-    if patch is not None:
-        return _grid_of_patch(tokens, tuple(extents), tuple(patch))
-    found = [
-        TokenGrid(extents=grid, leading=tokens - math.prod(grid))
-        for grid in _even_grids(extents)
-        if 0 <= tokens - math.prod(grid) <= _MOST_LEADING
-    ]
+    edges = _even_patches(extents) if patch is None else [tuple(patch)]
+    tried = [_grid(tokens, extents, each) for each in edges]
+    found = [each for each in tried if each is not None]
     usual = [each for each in found if each.leading <= 1]
     chosen = usual or found
     if len(chosen) != 1:
-        reason = "several grids explain" if chosen else "no grid of equal patches explains"
-        tried = ", ".join(f"{each.extents} after {each.leading}" for each in chosen)
+        kind = "equal patches" if patch is None else f"patches of {tuple(patch)}"
+        reason = "several grids explain" if chosen else f"no grid of {kind} explains"
+        listed = ", ".join(f"{each.extents} after {each.leading}" for each in chosen)
         raise UnsuitableLayerError(
             f"{reason} {tokens} tokens of an input {tuple(extents)} with at most {_MOST_LEADING} "
-            f"leading ones{': ' + tried if tried else ''}"
+            f"leading ones{': ' + listed if listed else ''}"
         )
     return chosen[0]
 
 
-def _grid_of_patch(tokens: int, extents: tuple[int, ...], patch: tuple[int, ...]) -> TokenGrid:
-    if len(patch) != len(extents) or any(edge < 1 for edge in patch):
-        raise UnsuitableLayerError(f"a patch {patch} does not tile an input {extents}")
-    grid = tuple(extent // edge for extent, edge in zip(extents, patch, strict=True))
-    leading = tokens - math.prod(grid)
-    if not 0 <= leading <= _MOST_LEADING or 0 in grid:
-        raise UnsuitableLayerError(
-            f"patches of {patch} make {math.prod(grid)} of an input {extents}, and the network has "
-            f"{tokens} tokens, of which at most {_MOST_LEADING} may lead"
-        )
-    return TokenGrid(extents=grid, leading=leading)
+def grid_in(network: nn.Module, tokens: int, extents: Sequence[int]) -> TokenGrid:
+    """Return the grid of a network's tokens, by its own patch size where it shows one.
+
+    Raises
+    ------
+    UnsuitableLayerError
+        As ``token_grid`` without a patch.
+    """
+    for patch in embedded_patches(network, len(extents)):
+        grid = _grid(tokens, extents, patch)
+        if grid is not None:
+            return grid
+    return token_grid(tokens, extents)
 
 
-def _even_grids(extents: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the grids of equal, cubic patches, the finest first; one patch alone is no grid."""
+def embedded_patches(network: nn.Module, axes: int) -> list[tuple[int, ...]]:
+    """Return the patch sizes that a network may have: of convolutions that step by their kernel."""
+    patches = [
+        tuple(each.kernel_size)
+        for each in network.modules()
+        if isinstance(each, _CONVOLUTIONS[axes])
+        and each.kernel_size == each.stride
+        and math.prod(each.kernel_size) > 1
+    ]
+    return list(dict.fromkeys(patches))
+
+
+def _grid(tokens: int, extents: Sequence[int], patch: tuple[int, ...]) -> TokenGrid | None:
+    """Return the grid of such patches, None if it does not explain the number; one is no grid."""
+    if len(patch) != len(extents) or min(patch) < 1:
+        return None
+    counts = tuple(extent // edge for extent, edge in zip(extents, patch, strict=True))
+    leading = tokens - math.prod(counts)
+    if math.prod(counts) < 2 or not 0 <= leading <= _MOST_LEADING:
+        return None
+    return TokenGrid(extents=counts, leading=leading, patch=patch)
+
+
+def _even_patches(extents: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the cubic patches that leave no rest, the smallest first."""
     common = math.gcd(*extents)
-    edges = [edge for edge in range(1, common + 1) if common % edge == 0]
-    grids = [tuple(extent // edge for extent in extents) for edge in edges]
-    return [grid for grid in grids if math.prod(grid) > 1]
+    return [(edge,) * len(extents) for edge in range(1, common + 1) if common % edge == 0]
