@@ -26,6 +26,7 @@ class Meter:
 
     def __init__(self, budget: Budget | None, expected: int) -> None:
         self._budget = budget or Budget()
+        self._limit = self._budget.forwards
         self._expected = expected
         #: Forward passes so far.
         self.spent = 0
@@ -35,17 +36,23 @@ class Meter:
         """Whether the caller wants the work to end."""
         return self._budget.cancelled is not None and self._budget.cancelled()
 
+    def allot(self, shares: int) -> None:
+        """Allow one of so many equal shares of what the budget has left, until the next call.
+
+        So the first entry of a batch does not spend what the others need.
+        """
+        if self._budget.forwards is not None:
+            self._limit = self.spent + (self._budget.forwards - self.spent) // shares
+
     def affords(self, passes: int) -> bool:
         """Return whether so many more passes are within the budget."""
-        limit = self._budget.forwards
-        return limit is None or self.spent + passes <= limit
+        return self._limit is None or self.spent + passes <= self._limit
 
     def granted(self, passes: int) -> int:
         """Return how many of so many more passes budget and caller allow."""
         if self.cancelled:
             return 0
-        limit = self._budget.forwards
-        return passes if limit is None else max(0, min(passes, limit - self.spent))
+        return passes if self._limit is None else max(0, min(passes, self._limit - self.spent))
 
     def spend(self, passes: int) -> None:
         """Count passes that were made, and report."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from ai.capture import gradients_off
 from ai.errors import ExplanationCancelledError
-from ai.explainers.admission import DEFAULTS, admit, evaluate, require_forwards
+from ai.explainers.admission import DEFAULTS, admit, require_forwards
 from ai.explainers.baselines import baseline_of
-from ai.explainers.metering import Meter, fit_into
+from ai.explainers.metering import fit_into
+from ai.explainers.probing import Probe, probed
 from ai.model import Attribution, Needs, Settings, Target
 from dicom_io.analysis import Cost
 
@@ -69,19 +70,16 @@ class Occlusion:
             even the coarse grid is affordable, ExplanationCancelledError if nothing was measured.
         """
         require_forwards(settings, (self._coarse(x) + 1) * x.shape[0], self.name)
-        frozen, plain = admit(network, x)
-        fill, baseline = baseline_of(self.baseline, frozen, plain, settings)
-        fit = fit_into(self.memory_bytes, frozen, plain)
-        screen = _Screen(
-            network=frozen,
-            target=target,
-            batch=fit.entries,
-            meter=Meter(settings.budget, self._passes(x)),
+        probe, plain = probed(
+            network, x, target, settings, memory_bytes=self.memory_bytes, expected=self._passes(x)
         )
-        answers = [
-            self._of_one(screen, plain[entry : entry + 1], fill[entry : entry + 1])
-            for entry in range(plain.shape[0])
-        ]
+        fill, baseline = baseline_of(self.baseline, probe.network, plain, settings)
+        answers = []
+        for entry in range(x.shape[0]):
+            probe.meter.allot(x.shape[0] - entry)
+            here = slice(entry, entry + 1)
+            answers.append(self._of_one(probe, plain[here], fill[here]))
+        probe.meter.finish()
         warnings = tuple(dict.fromkeys(told for *_, told in answers if told))
         return Attribution(
             values=torch.cat([values for values, _, _ in answers]),
@@ -92,18 +90,16 @@ class Occlusion:
             layer=None,
             baseline=baseline,
             seed=None,
-            cost=Cost(
-                forwards=float(screen.meter.spent), peak_bytes=fit.peak_bytes(self._widest(x))
-            ),
+            cost=probe.cost(widest=self._widest(x)),
             warnings=warnings,
         )
 
-    def _of_one(self, screen: "_Screen", x: Tensor, fill: Tensor) -> tuple[Tensor, Tensor, str]:
-        f_x = screen.value(x)
+    def _of_one(self, probe: Probe, x: Tensor, fill: Tensor) -> tuple[Tensor, Tensor, str]:
+        f_x = probe.values(x)
         values = torch.zeros_like(x[:, :1], dtype=torch.float32)
         boxes = _grid(x.shape[2:], self._cells(x))
         for level, count in enumerate((*self._refine(x), 0)):
-            drops = screen.drops(x, fill, boxes, f_x)
+            drops = _drops(probe, x, fill, boxes, f_x)
             for box, drop in zip(boxes, drops, strict=False):
                 values[_inside(box)] = drop / _size(box)
             if len(drops) < len(boxes):
@@ -130,34 +126,15 @@ class Occlusion:
         return int((1 + self._coarse(x) + finer) * x.shape[0])
 
 
-class _Screen:
-    """Runs the network on copies of an image in which one box each is filled."""
-
-    def __init__(self, *, network: nn.Module, target: Target, batch: int, meter: Meter) -> None:
-        self._network, self._target = network, target
-        self._batch = batch
-        self.meter = meter
-
-    def value(self, x: Tensor) -> Tensor:
-        """Return the target's value, one per entry; counts the passes."""
-        value = evaluate(self._target, self._network(x), x).detach()
-        self.meter.spend(x.shape[0])
-        return value
-
-    def drops(self, x: Tensor, fill: Tensor, boxes: Sequence[Box], f_x: Tensor) -> list[float]:
-        """Return what the target loses by each box, for as many as budget and caller allow."""
-        drops: list[float] = []
-        while len(drops) < len(boxes) and not self.meter.cancelled:
-            batch = boxes[len(drops) : len(drops) + self._batch]
-            while batch and not self.meter.affords(len(batch)):
-                batch = batch[:-1]
-            if not batch:
-                break
-            covered = x.repeat(len(batch), *[1] * (x.ndim - 1))
-            for entry, box in enumerate(batch):
-                covered[entry][_inside(box)[1:]] = fill[0][_inside(box)[1:]]
-            drops += (f_x - self.value(covered)).tolist()
-        return drops
+def _drops(probe: Probe, x: Tensor, fill: Tensor, boxes: Sequence[Box], f_x: Tensor) -> list[float]:
+    """Return what the target loses by each box, for as many as budget and caller allow."""
+    drops: list[float] = []
+    for part in probe.parts(len(boxes)):
+        covered = x.repeat(part.stop - part.start, *[1] * (x.ndim - 1))
+        for entry, box in enumerate(boxes[part]):
+            covered[entry][_inside(box)[1:]] = fill[0][_inside(box)[1:]]
+        drops += (f_x - probe.values(covered)).tolist()
+    return drops
 
 
 def _told(level: int, measured: int, wanted: int) -> str:

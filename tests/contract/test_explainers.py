@@ -123,9 +123,7 @@ def test_each_entry_of_a_batch_is_explained_by_itself(name):
     together = quick(name).explain(network, x, ClassLogit(1)).values
     alone = quick(name).explain(network, x[1:2], ClassLogit(1)).values
 
-    # Integrated gradients refines a batch until its worst entry is complete.
-    tolerance = 0.2 if name == "integrated_gradients" else 1e-5
-    assert (together[1:2] - alone).abs().max() <= tolerance * alone.abs().max()
+    assert (together[1:2] - alone).abs().max() <= 1e-5 * alone.abs().max()
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])

@@ -3,7 +3,7 @@ import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from torch import nn
 
-from ai.errors import BaselineError, BudgetError, UnsuitableLayerError
+from ai.errors import BaselineError, BudgetError, UndifferentiableError
 from ai.explainers.baselines import blurred
 from ai.explainers.integrated_gradients import IntegratedGradients
 from ai.model import Budget, Settings
@@ -43,7 +43,7 @@ def test_a_linear_model_gets_w_times_x_in_the_fewest_steps():
 
     assert torch.allclose(found.values, x * weight[1], atol=1e-6)
     assert found.residual.max() < 1e-5
-    assert found.cost.forwards == 9
+    assert found.cost.forwards == 2 * 9
     assert found.f_baseline.tolist() == [4.0, 4.0]
 
 
@@ -76,6 +76,28 @@ def test_refinement_that_ends_early_says_how_far_it_came():
     assert found.warnings == (
         "residual 0.002 after 16 steps, wanted 1e-09 (the most steps are reached)",
     )
+
+
+def test_an_entry_is_refined_by_itself_and_the_finest_rule_is_named():
+    curved, straight = torch.tensor([[[1.0]]]), torch.tensor([[[0.0]]])
+    explainer = IntegratedGradients(baseline="zero", tolerance=2e-3)
+
+    found = explainer.explain(Cubes().eval(), torch.cat([curved, straight]), ClassLogit(0))
+
+    assert found.cost.forwards == 17 + 9
+    assert found.baseline == "zero, 16 steps"
+    assert found.values[1].item() == 0.0
+
+
+def test_entries_share_a_budget_evenly():
+    settings = Settings(budget=Budget(forwards=40))
+    explainer = IntegratedGradients(baseline="zero", tolerance=1e-9)
+
+    found = explainer.explain(Cubes().eval(), torch.cat([X, 2 * X]), ClassLogit(0), settings)
+
+    # 20 for the first, which takes 17, and 23 for the second: 9, and 8 more.
+    assert found.cost.forwards == 34
+    assert torch.allclose(found.values, torch.cat([X, 2 * X]) ** 3, rtol=3e-3)
 
 
 def test_a_spent_budget_leaves_an_honest_result():
@@ -181,7 +203,7 @@ def test_a_baseline_of_unknown_kind_is_refused():
 
 
 def test_a_target_without_a_gradient_is_refused():
-    with pytest.raises(UnsuitableLayerError, match="no gradient at the input"):
+    with pytest.raises(UndifferentiableError, match="no gradient at the input"):
         IntegratedGradients().explain(
             Linear(image(1, 1, 6, 5)).eval(),
             image(1, 1, 6, 5),

@@ -72,6 +72,29 @@ def test_a_budget_is_kept_and_the_rest_is_told():
     )
 
 
+def test_the_first_entry_does_not_spend_what_the_second_needs():
+    network, x = classifier(), image(2, 1, 64, 64)
+    settings = Settings(budget=Budget(forwards=200))
+
+    found = Occlusion().explain(network, x, ClassLogit(0), settings)
+
+    assert found.cost.forwards == 200
+    assert found.values[1].abs().min() > 0
+    assert found.warnings == (
+        "stopped at level 1: 35 of 64 cells measured, the others keep the coarser level's value",
+    )
+
+
+def test_progress_ends_where_the_work_ends():
+    heard = []
+    budget = Budget(forwards=100, report=lambda done, total: heard.append((done, total)))
+
+    Occlusion().explain(classifier(), image(1, 1, 64, 64), ClassLogit(0), Settings(budget=budget))
+
+    assert heard[0] == (1, 161)
+    assert heard[-1] == (100, 100)
+
+
 def test_a_cancelled_coarse_grid_is_told_too():
     network, x = classifier(), image(1, 1, 64, 64)
     spent = []
