@@ -106,6 +106,8 @@ class Explanation:
     heatmap: Heatmap
     measures: tuple[MeasureValue, ...]
     cost: Cost
+    #: Label that the target is weighed against: why this and not that; None: the target for itself.
+    against: str | None = None
     #: Parameters of the explainer that differ from nothing: name to text, for provenance.
     parameters: Mapping[str, str] = field(default_factory=dict)
     layer: str | None = None
@@ -129,6 +131,8 @@ class FailedExplanation:
     method: str
     #: What was in the way, in words.
     reason: str
+    #: Label that the target should have been weighed against; None: the target for itself.
+    against: str | None = None
     #: Parameters of the explainer, as of an ``Explanation``.
     parameters: Mapping[str, str] = field(default_factory=dict)
 

@@ -28,8 +28,18 @@ VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
 CLASS_ACTIVATION = Code("130402", "DCM", "Class activation")
 GRADIENT_CLASS_ACTIVATION = Code("130403", "DCM", "Gradient-weighted class activation")
 SALIENCY = Code("130404", "DCM", "Saliency")
+INPUT_X_GRADIENT = Code("INPUT-X-GRADIENT", PRIVATE_SCHEME, "Input times gradient")
 INTEGRATED_GRADIENTS = Code("IG", PRIVATE_SCHEME, "Integrated gradients")
+EXPECTED_GRADIENTS = Code("EXPECTED-GRAD", PRIVATE_SCHEME, "Expected gradients")
+DEEPLIFT = Code("DEEPLIFT", PRIVATE_SCHEME, "DeepLIFT")
+DEEPLIFT_SHAP = Code("DEEPLIFT-SHAP", PRIVATE_SCHEME, "DeepLIFT averaged over references")
+KERNEL_SHAP = Code("KERNEL-SHAP", PRIVATE_SCHEME, "Shapley values of image regions")
+LIME = Code("LIME", PRIVATE_SCHEME, "Local linear model of image regions")
 OCCLUSION = Code("OCCLUSION", PRIVATE_SCHEME, "Occlusion")
+RISE = Code("RISE", PRIVATE_SCHEME, "Randomized masks of the input")
+LAYER_WISE_RELEVANCE = Code("LRP", PRIVATE_SCHEME, "Layer-wise relevance propagation")
+ATTENTION_ROLLOUT = Code("ATTN-ROLLOUT", PRIVATE_SCHEME, "Attention rollout")
+GRADIENT_ATTENTION = Code("GRAD-ATTENTION", PRIVATE_SCHEME, "Gradient-weighted attention")
 
 # Document and its parts (TID 1500, TID 1501, TID 1600).
 IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
@@ -68,6 +78,7 @@ MILLILITER = Code("ml", "UCUM", "ml")
 # Words of the explanation group.
 EXPLANATION_METHOD = Code("EXPLAIN-METHOD", PRIVATE_SCHEME, "Explanation method")
 EXPLANATION_OF = Code("EXPLANATION-OF", PRIVATE_SCHEME, "Evidence for")
+EXPLANATION_AGAINST = Code("EXPLAIN-AGAINST", PRIVATE_SCHEME, "Rather than")
 GATE_VERDICT = Code("GATE-VERDICT", PRIVATE_SCHEME, "Verdict on the explanation")
 GATE_PASSED = Code("GATE-PASSED", PRIVATE_SCHEME, "All checks passed")
 GATE_LABELLED = Code("GATE-LABELLED", PRIVATE_SCHEME, "Shown although a check failed")
@@ -208,17 +219,37 @@ _MEASURES = {
     "iou": "Intersection over union",
 }
 
+#: Method, as routes write it, to what people call it and to the concept of its family.
 _METHODS = {
-    "cam": CLASS_ACTIVATION,
-    "eigen_cam": CLASS_ACTIVATION,
-    "grad_cam": GRADIENT_CLASS_ACTIVATION,
-    "grad_cam_pp": GRADIENT_CLASS_ACTIVATION,
-    "hires_cam": GRADIENT_CLASS_ACTIVATION,
-    "layer_cam": GRADIENT_CLASS_ACTIVATION,
-    "xgrad_cam": GRADIENT_CLASS_ACTIVATION,
-    "saliency": SALIENCY,
-    "integrated_gradients": INTEGRATED_GRADIENTS,
-    "occlusion": OCCLUSION,
+    "saliency": ("saliency", SALIENCY),
+    "smoothgrad": ("SmoothGrad", SALIENCY),
+    "input_x_gradient": ("input x gradient", INPUT_X_GRADIENT),
+    "integrated_gradients": ("integrated gradients", INTEGRATED_GRADIENTS),
+    "expected_gradients": ("expected gradients", EXPECTED_GRADIENTS),
+    "deeplift": ("DeepLIFT", DEEPLIFT),
+    "deeplift_shap": ("DeepLIFT-SHAP", DEEPLIFT_SHAP),
+    "kernel_shap": ("KernelSHAP", KERNEL_SHAP),
+    "lime": ("LIME", LIME),
+    "occlusion": ("occlusion", OCCLUSION),
+    "rise": ("RISE", RISE),
+    "cam": ("CAM", CLASS_ACTIVATION),
+    "eigen_cam": ("EigenCAM", CLASS_ACTIVATION),
+    "grad_cam": ("Grad-CAM", GRADIENT_CLASS_ACTIVATION),
+    "grad_cam_pp": ("Grad-CAM++", GRADIENT_CLASS_ACTIVATION),
+    "hires_cam": ("HiResCAM", GRADIENT_CLASS_ACTIVATION),
+    "layer_cam": ("LayerCAM", GRADIENT_CLASS_ACTIVATION),
+    "xgrad_cam": ("XGrad-CAM", GRADIENT_CLASS_ACTIVATION),
+    "lrp": ("LRP", LAYER_WISE_RELEVANCE),
+    "attention_rollout": ("attention rollout", ATTENTION_ROLLOUT),
+    "grad_attention": ("gradient-weighted attention", GRADIENT_ATTENTION),
+}
+#: What people call the rules of one method, which are methods of their own to them.
+_RULES = {
+    ("lrp", "epsilon"): "LRP-epsilon",
+    ("lrp", "gamma"): "LRP-gamma",
+    ("lrp", "zplus"): "LRP-z+",
+    ("lrp", "cp"): "CP-LRP",
+    ("lrp", "attn"): "AttnLRP",
 }
 
 _UNITS = {"1": NO_UNITS, "ml": MILLILITER, "%": Code("%", "UCUM", "percent")}
@@ -262,7 +293,13 @@ def measure_code(name: str) -> Code:
 
 def method_code(name: str) -> Code:
     """Return the concept of an explainer's family: CID 217 where it has one, else our own."""
-    return _METHODS.get(name) or private_code(name)
+    return _METHODS[name][1] if name in _METHODS else private_code(name)
+
+
+def method_name(name: str, rule: str = "") -> str:
+    """Return what people call an explainer: ``Grad-CAM++``, and with its rule ``LRP-gamma``."""
+    called = _METHODS[name][0] if name in _METHODS else name
+    return _RULES.get((name, rule)) or (f"{called} ({rule})" if rule else called)
 
 
 def unit_code(ucum: str) -> Code:

@@ -55,6 +55,8 @@ class Layer:
     #: Name and parameters of what made it, for the algorithm identification.
     algorithm: str
     parameters: str = ""
+    #: What kind of algorithm it was; None where no concept says more than its name.
+    algorithm_code: Code | None = None
 
 
 def can_hold(source: Input) -> bool:
@@ -140,6 +142,8 @@ def _writable_code(code: Code, dataset: Dataset) -> Dataset:
 def _algorithm(layer: Layer, analysis: Analysis, dataset: Dataset) -> Dataset:
     item = Dataset()
     item.AlgorithmFamilyCodeSequence = [code_item(ARTIFICIAL_INTELLIGENCE)]
+    if layer.algorithm_code is not None:
+        item.AlgorithmNameCodeSequence = [_writable_code(layer.algorithm_code, dataset)]
     item.AlgorithmName = writable(layer.algorithm, dataset)[:64]
     item.AlgorithmVersion = writable(analysis.model.version or "unknown", dataset)[:64]
     item.AlgorithmSource = writable(analysis.model.manufacturer or "unknown", dataset)[:64]

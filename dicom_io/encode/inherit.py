@@ -335,10 +335,11 @@ def _analysis_key(analysis: Analysis) -> str:
         *(segment.label for segment in analysis.segments),
     ]
     explained = [
-        f"{e.target}|{e.method}|{e.layer}|{e.baseline}|{sorted(e.parameters.items())}"
+        f"{e.target}|{e.against}|{e.method}|{e.layer}|{e.baseline}|{sorted(e.parameters.items())}"
         for e in analysis.explanations
     ]
     explained += [
-        f"failed|{e.target}|{e.method}|{sorted(e.parameters.items())}" for e in analysis.failures
+        f"failed|{e.target}|{e.against}|{e.method}|{sorted(e.parameters.items())}"
+        for e in analysis.failures
     ]
     return hashlib.sha256("\x1f".join([*words, *explained]).encode()).hexdigest()

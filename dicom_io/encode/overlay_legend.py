@@ -7,6 +7,7 @@ from dicom_io.encode.words import (
     NOT_FOR_DIAGNOSIS,
     is_for_research,
     measure_text,
+    method_text,
     probability_text,
     verdict_text,
 )
@@ -41,9 +42,14 @@ def _head(analysis: Analysis, explanation: Explanation | None, origin: Origin) -
         lines.append(Line(text="evidence for", style=Style.MUTED))
         lines.append(Line(text=explanation.target, style=Style.STRONG))
         lines.extend(_answer(analysis, explanation))
-        lines.append(Line(text=f"method {explanation.method}"))
+        if explanation.against is not None:
+            lines.append(Line(text="rather than", style=Style.MUTED))
+            lines.append(Line(text=explanation.against, style=Style.STRONG))
+        lines.append(Line(text=f"method {method_text(explanation)}"))
         if explanation.layer:
             lines.append(Line(text=f"layer {explanation.layer}", style=Style.MUTED))
+        if explanation.baseline:
+            lines.append(Line(text=f"baseline {explanation.baseline}", style=Style.MUTED))
     return tuple(lines)
 
 
@@ -77,7 +83,7 @@ def _outlines(segments: Sequence[Segment]) -> tuple[Line, ...]:
 
 def _checks(analysis: Analysis, explanation: Explanation | None) -> tuple[Line, ...]:
     if explanation is None:
-        methods = sorted({failure.method for failure in analysis.failures})
+        methods = sorted({method_text(failure) for failure in analysis.failures})
         text = f"NOT EXPLAINED: {', '.join(methods)} could not be made, the report says why"
         return (Line(text=text, style=Style.STRONG_ALERT),) if methods else ()
     style = Style.STRONG if explanation.verdict is Verdict.PASSED else Style.STRONG_ALERT

@@ -3,12 +3,19 @@
 from pydicom import Dataset
 
 from dicom_io.analysis import Analysis, Explanation, Verdict
-from dicom_io.codes import RELEVANCE_BANDS, SPATIAL_CONCEPT
+from dicom_io.codes import RELEVANCE_BANDS, SPATIAL_CONCEPT, method_code
 from dicom_io.encode.binary_segmentation import SOP_CLASS_UID, Layer, encode_layers
 from dicom_io.encode.inherit import Place
 from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import BANDS
-from dicom_io.encode.words import parameter_text, series_text, verdict_text
+from dicom_io.encode.words import (
+    method_text,
+    parameter_text,
+    residual_text,
+    series_text,
+    subject_text,
+    verdict_text,
+)
 from dicom_io.origin import Origin
 from dicom_io.paint import heat_lab, relevance_bands
 from dicom_io.read import Input
@@ -46,14 +53,16 @@ def _layers(explanation: Explanation) -> list[Layer]:
                 label=_band_label(lower, explanation),
                 description=(
                     f"{concept.meaning} (1 % of the whole volume's positive relevance lies "
-                    f"above the peak); evidence for {explanation.target} by {explanation.method}; "
+                    f"above the peak); evidence for {subject_text(explanation)} by "
+                    f"{method_text(explanation)} ({residual_text(explanation)}); "
                     "not the outline of a finding"
                 ),
                 category=SPATIAL_CONCEPT,
                 concept=concept,
                 lab=heat_lab((lower + upper[number - 1]) / 2),
                 mask=mask,
-                algorithm=explanation.method,
+                algorithm=method_text(explanation),
+                algorithm_code=method_code(explanation.method),
                 parameters=parameter_text(explanation),
             )
         )
@@ -62,7 +71,7 @@ def _layers(explanation: Explanation) -> list[Layer]:
 
 def _band_label(lower: float, explanation: Explanation) -> str:
     limits = ">= 80 %" if lower >= 0.8 else f"{lower * 100:.0f}-{lower * 100 + 20:.0f} %"
-    return f"{limits} evidence for {explanation.target}"
+    return f"{limits} evidence for {subject_text(explanation)}"
 
 
 def _place(explanation: Explanation, index: int) -> Place:
@@ -73,5 +82,5 @@ def _place(explanation: Explanation, index: int) -> Place:
         series_number=9200 + index,
         modality="SEG",
         sop_class_uid=SOP_CLASS_UID,
-        description=series_text("evidence", explanation, grade),
+        description=series_text("evidence for", explanation, grade),
     )

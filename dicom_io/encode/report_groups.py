@@ -30,6 +30,7 @@ from dicom_io.codes import (
     ABSENT,
     ARTIFICIAL_INTELLIGENCE,
     CENTER_OF_MASS,
+    EXPLANATION_AGAINST,
     EXPLANATION_METHOD,
     EXPLANATION_OF,
     EXPLANATION_WARNING,
@@ -59,7 +60,13 @@ from dicom_io.codes import (
 from dicom_io.encode.inherit import instance_uid, other_uid, series_uid, writable
 from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import BANDS, OVERLAY, REPORT, SEGMENTATION
-from dicom_io.encode.words import center_text, measure_text, parameter_text
+from dicom_io.encode.words import (
+    center_text,
+    measure_text,
+    method_text,
+    parameter_text,
+    subject_text,
+)
 from dicom_io.errors import EncodingError
 from dicom_io.origin import Origin
 from dicom_io.paint import key_slice
@@ -260,21 +267,23 @@ def _explanation(explanation: Explanation, index: int, writer: Writer) -> Templa
         for m in explanation.measures
         if np.isfinite(m.value)
     ]
-    method = explanation.method
+    subject, method = subject_text(explanation), method_text(explanation)
+    evaluations = [
+        (EXPLANATION_METHOD, method_code(explanation.method)),
+        (GATE_VERDICT, _verdict(explanation)),
+    ]
+    if explanation.against is not None:
+        other = _target_concept(explanation.against, writer.analysis)
+        evaluations.append((EXPLANATION_AGAINST, other))
     group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=writer.tracking(
-            "explanation", index, f"{explanation.target}, {method}"
-        ),
+        tracking_identifier=writer.tracking("explanation", index, f"{subject}, {method}"),
         finding_type=writer.concept(_target_concept(explanation.target, writer.analysis)),
         algorithm_id=writer.algorithm(method, parameter_text(explanation)),
         measurements=numbers or None,
-        qualitative_evaluations=[
-            writer.evaluation(EXPLANATION_METHOD, method_code(method)),
-            writer.evaluation(GATE_VERDICT, _verdict(explanation)),
-        ],
+        qualitative_evaluations=[writer.evaluation(name, value) for name, value in evaluations],
     )
     content = group[0].ContentSequence
-    content.append(writer.words(EXPLANATION_OF, explanation.target))
+    content.append(writer.words(EXPLANATION_OF, subject))
     content.extend(_remarks(explanation, writer))
     # The slot of TID 1410 and 1411 for what no one fills: the image that explains.
     content.extend(_visual_explanations(explanation, index, writer))

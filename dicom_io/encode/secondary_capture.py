@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-from dicom_io.analysis import Analysis, Explanation, Segment
+from dicom_io.analysis import Analysis, Explanation, Segment, Verdict
+from dicom_io.codes import method_code
 from dicom_io.encode.geometry import (
     decimal,
     direction_letters,
@@ -20,6 +21,7 @@ from dicom_io.encode.geometry import (
 )
 from dicom_io.encode.inherit import (
     Place,
+    code_item,
     header_of,
     identify_private_scheme,
     inherit_image_quality,
@@ -32,7 +34,14 @@ from dicom_io.encode.inherit import (
 from dicom_io.encode.overlay_legend import overlay_legend
 from dicom_io.encode.released import released_explanations
 from dicom_io.encode.roles import OVERLAY
-from dicom_io.encode.words import series_text, verdict_text
+from dicom_io.encode.words import (
+    method_text,
+    parameter_text,
+    residual_text,
+    series_text,
+    subject_text,
+    verdict_text,
+)
 from dicom_io.legend import Layout, draw_canvas, draw_footer, layout_of
 from dicom_io.origin import Origin
 from dicom_io.paint import (
@@ -158,7 +167,9 @@ def _place(overlay: _Overlay, number: int) -> Place:
     explanation = overlay.explanation
     what = f"outlines {overlay.analysis.model.name}"
     if explanation is not None:
-        what = series_text("overlay", explanation, verdict_text(explanation))
+        passed = explanation.verdict is Verdict.PASSED
+        grade = "passed" if passed else verdict_text(explanation)
+        what = series_text("overlay", explanation, grade)
     return Place(
         role=OVERLAY,
         series=overlay.index,
@@ -185,6 +196,9 @@ def _common(overlay: _Overlay, origin: Origin) -> Dataset:
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.BurnedInAnnotation = header.get("BurnedInAnnotation") or "NO"
     dataset.DerivationDescription = writable(_derivation(overlay), dataset)[:1024]
+    if overlay.explanation is not None:
+        method = method_code(overlay.explanation.method)
+        dataset.DerivationCodeSequence = [code_item(method)]
     dataset.Rows, dataset.Columns = layout.rows, layout.columns
     dataset.SamplesPerPixel = 3
     dataset.PhotometricInterpretation = "RGB"
@@ -200,9 +214,11 @@ def _common(overlay: _Overlay, origin: Origin) -> Dataset:
 
 def _derivation(overlay: _Overlay) -> str:
     what = "Outlines of segments"
-    if overlay.explanation is not None:
+    explanation = overlay.explanation
+    if explanation is not None:
         what = (
-            f"Relevance for {overlay.explanation.target} by {overlay.explanation.method}, "
+            f"Relevance for {subject_text(explanation)} by {method_text(explanation)} "
+            f"({parameter_text(explanation)}; {residual_text(explanation)}), "
             "as fractions of the value that 1 % of the image's positive relevance lies above, "
         )
     return f"{what} over the source image, enlarged {overlay.layout.factor} times; legend beside it"

@@ -11,6 +11,7 @@ from dicom_io.analysis import (
     MeasureValue,
     Verdict,
 )
+from dicom_io.codes import method_name
 from dicom_io.origin import Origin
 
 #: Characters of a Series Description (VR LO, PS3.5 6.2) behind its leading "AI ".
@@ -19,14 +20,33 @@ _SERIES_ROOM = 64 - 3
 NOT_FOR_DIAGNOSIS = "Research use: not for diagnostic use"
 
 
+def method_text(asked: Explanation | FailedExplanation) -> str:
+    """Return the method as people call it: ``LayerCAM``, ``LRP-gamma``."""
+    return method_name(asked.method, asked.parameters.get("rule", ""))
+
+
+def subject_text(asked: Explanation | FailedExplanation) -> str:
+    """Return what is explained: ``nodule``, or ``nodule rather than effusion``."""
+    return asked.target if asked.against is None else f"{asked.target} rather than {asked.against}"
+
+
 def parameter_text(explanation: Explanation) -> str:
-    """Return how the method was set, for people and for provenance: ``layer=x; steps=32``."""
+    """Return how the method was set, for people and for provenance: ``method=lrp; rule=gamma``."""
     named = dict(sorted(explanation.parameters.items()))
     if explanation.layer:
         named["layer"] = explanation.layer
     if explanation.baseline:
         named["baseline"] = explanation.baseline
-    return "; ".join(f"{name}={value}" for name, value in named.items())
+    return "; ".join(
+        f"{name}={value}" for name, value in {"method": explanation.method, **named}.items()
+    )
+
+
+def residual_text(explanation: Explanation) -> str:
+    """Return how far the values are from adding up to the result, or that none is claimed."""
+    if explanation.residual is None:
+        return "its values are not meant to add up to the result"
+    return f"axiom residual {explanation.residual:.2g}"
 
 
 def finding_text(finding: Finding) -> str:
@@ -106,28 +126,40 @@ def verdict_text(explanation: Explanation) -> str:
 def series_text(kind: str, explanation: Explanation, grade: str) -> str:
     """Return what a series shows, short enough for a description of which no grade is cut off.
 
-    ``evidence lesion, layer_cam: A CHECK FAILED``; target and method are shortened, the grade is
-    not.
+    ``evidence for lesion, LayerCAM: A CHECK FAILED``; target and method are shortened, the grade
+    is not.
     """
     ending = f": {grade}" if grade else ""
     room = _SERIES_ROOM - len(kind) - len(", ") - len(" ") - len(ending)
-    method = _shortened(explanation.method, room - min(len(explanation.target), room // 2))
-    target = _shortened(explanation.target, room - len(method))
-    return f"{kind} {target}, {method}{ending}"
+    subject = subject_text(explanation)
+    method = _shortened(method_text(explanation), room - min(len(subject), room // 2))
+    return f"{kind} {_short_subject(explanation, room - len(method))}, {method}{ending}"
+
+
+def _short_subject(explanation: Explanation, room: int) -> str:
+    """Return what is explained in at most ``room`` characters: of two labels, both remain."""
+    target, against = explanation.target, explanation.against
+    if against is None or len(subject_text(explanation)) <= room:
+        return _shortened(subject_text(explanation), room)
+    both = room - len(" vs ")
+    first = _shortened(target, both - min(len(against), both // 2))
+    return f"{first} vs {_shortened(against, both - len(first))}"
 
 
 def _shortened(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 3].rstrip() + "..."
+    return text if len(text) <= room else text[: max(room - 3, 1)].rstrip() + "..."
 
 
 def failure_text(failure: FailedExplanation) -> str:
-    """Return what could not be explained, and why: ``lesion by layer_cam: NOT EXPLAINED, ...``."""
-    return f"{failure.target} by {failure.method}: NOT EXPLAINED, {failure.reason}"
+    """Return what could not be explained, and why: ``lesion by LayerCAM: NOT EXPLAINED, ...``."""
+    return f"{subject_text(failure)} by {method_text(failure)}: NOT EXPLAINED, {failure.reason}"
 
 
 def explained_text(analysis: Analysis) -> str:
     """Return in one sentence what became of every explanation that was asked for."""
-    said = [f"{e.target} by {e.method}: {verdict_text(e)}" for e in analysis.explanations]
+    said = [
+        f"{subject_text(e)} by {method_text(e)}: {verdict_text(e)}" for e in analysis.explanations
+    ]
     if any(e.verdict is Verdict.WITHHELD for e in analysis.explanations):
         said.append("a withheld heatmap is in no object of this study")
     if analysis.failures:

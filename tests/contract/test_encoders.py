@@ -11,7 +11,12 @@ from pydicom.filewriter import dcmwrite
 
 from dicom_io.analysis import Verdict
 from dicom_io.check import check_against_source, check_object
+from dicom_io.codes import method_name
 from dicom_io.encode.objects import encode_analyses
+from dicom_io.encode.overlay_legend import overlay_legend
+from dicom_io.paint import displayed
+from node.config import GateSettings
+from node.gate import apply_gate
 from tests.build_analysis import (
     OBLIQUE,
     SAGITTAL,
@@ -19,6 +24,7 @@ from tests.build_analysis import (
     make_card,
     make_enhanced_input,
     make_explanation,
+    make_failure,
     make_finding,
     make_input,
     make_origin,
@@ -27,6 +33,13 @@ from tests.build_analysis import (
 )
 from tests.peers import require
 
+METHODS = sorted({entry.name for entry in entry_points(group="pellucid.explainers")})
+#: Concepts of CID 217; every other method of ours has one of our own scheme.
+VISUAL_EXPLANATIONS = {
+    "130402": {"cam", "eigen_cam"},
+    "130403": {"grad_cam", "grad_cam_pp", "hires_cam", "layer_cam", "xgrad_cam"},
+    "130404": {"saliency", "smoothgrad"},
+}
 ENCODERS = {
     entry.name: entry.load
     for entry in sorted(entry_points(group="pellucid.encoders"), key=lambda entry: entry.name)
@@ -68,6 +81,16 @@ def all_objects(source, **changes):
     return encode_analyses([analysis], [source], make_origin(), encoders)
 
 
+def errors_found(validator, objects, folder):
+    """Yield each object's description with what the validator calls an error."""
+    for number, dataset in enumerate(objects):
+        path = folder / f"{number}.dcm"
+        path.write_bytes(as_bytes(dataset))
+        ran = subprocess.run([validator, path], capture_output=True, text=True, check=False)
+        lines = (ran.stdout + ran.stderr).splitlines()
+        yield dataset.SeriesDescription, [line for line in lines if line.startswith("Error")]
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("kind", SOURCES)
 def test_objects_pass_our_own_check(name, kind):
@@ -86,16 +109,22 @@ def test_an_independent_validator_finds_no_error(kind, tmp_path):
     validator = require("/usr/bin/dciodvfy", "install Debian's dicom3tools")
     source = SOURCES[kind]()
 
-    errors = {}
-    for number, dataset in enumerate(all_objects(source)):
-        path = tmp_path / f"{number}.dcm"
-        path.write_bytes(as_bytes(dataset))
-        ran = subprocess.run([validator, path], capture_output=True, text=True, check=False)
-        lines = (ran.stdout + ran.stderr).splitlines()
-        errors[dataset.SeriesDescription] = [line for line in lines if line.startswith("Error")]
+    errors = list(errors_found(validator, all_objects(source), tmp_path))
 
     assert errors
-    assert {name: found for name, found in errors.items() if found} == {}
+    assert [found for found in errors if found[1]] == []
+
+
+@pytest.mark.peers
+def test_a_method_of_our_own_scheme_and_a_contrast_are_no_errors_either(tmp_path):
+    validator = require("/usr/bin/dciodvfy", "install Debian's dicom3tools")
+    source = make_input()
+    explanation = make_explanation(source, method="lrp", against="effusion", residual=0.1)
+    failure = make_failure(method="rise", against="effusion")
+
+    objects = all_objects(source, explanations=(explanation,), failures=(failure,))
+
+    assert [found for found in errors_found(validator, objects, tmp_path) if found[1]] == []
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -206,3 +235,114 @@ def test_patient_and_study_are_those_of_the_source(kind):
         assert again.SeriesNumber >= 9000
         assert again.SeriesDescription.startswith("AI")
         assert again.SeriesInstanceUID != "1.2.3.5"
+
+
+def explained_by(method, **changes):
+    """An analysis after the gate whose one explanation was made by a method, with a residual."""
+    source = make_input()
+    explanation = make_explanation(source, method=method, residual=0.00041, **changes)
+    analysis = make_analysis(source, segments=(), explanations=(explanation,))
+    return source, *apply_gate([analysis], GateSettings())
+
+
+def coded(item):
+    return item.CodeValue, item.CodingSchemeDesignator
+
+
+def items(dataset):
+    for item in dataset.get("ContentSequence", ()):
+        yield item
+        yield from items(item)
+
+
+def named(document, meaning):
+    """Return the content items of that name, anywhere in a document."""
+    return [
+        item
+        for item in items(document)
+        if item.get("ConceptNameCodeSequence")
+        and item.ConceptNameCodeSequence[0].CodeMeaning == meaning
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_object_names_the_method_in_words_and_by_its_code(method):
+    source, analysis = explained_by(method)
+    encoders = {name: load() for name, load in ENCODERS.items()}
+    standard = [value for value, known in VISUAL_EXPLANATIONS.items() if method in known]
+    called = method_name(method)
+
+    objects = encode_analyses([analysis], [source], make_origin(), encoders)
+
+    bands, overlay, report = (
+        next(d for d in objects if d.Modality == modality) for modality in ("SEG", "OT", "SR")
+    )
+    algorithm = bands.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    codes = {
+        coded(algorithm.AlgorithmNameCodeSequence[0]),
+        coded(overlay.DerivationCodeSequence[0]),
+        coded(named(report, "Explanation method")[0].ConceptCodeSequence[0]),
+    }
+    ((value, scheme),) = codes
+    assert called != method or "_" not in method
+    assert scheme == ("DCM" if standard else "99PELLUCID")
+    assert [value] == (standard or [value])
+    assert f", {called}" in bands.SeriesDescription
+    assert f", {called}" in overlay.SeriesDescription
+    assert algorithm.AlgorithmName == called
+    assert f"by {called} (method={method};" in overlay.DerivationDescription
+    assert called in [item.TextValue for item in named(report, "Algorithm Name")]
+    assert f"by {called}: passed" in named(report, "Visual explanation")[-1].TextValue
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_object_carries_the_axiom_residual(method):
+    source, analysis = explained_by(method)
+    encoders = {name: load() for name, load in ENCODERS.items()}
+    (explanation,) = analysis.explanations
+
+    objects = encode_analyses([analysis], [source], make_origin(), encoders)
+    legend = overlay_legend(
+        analysis, explanation, displayed(explanation.heatmap), (), origin=make_origin()
+    )
+
+    bands, overlay, report = (
+        next(d for d in objects if d.Modality == modality) for modality in ("SEG", "OT", "SR")
+    )
+    (number,) = named(report, "Axiom residual, relative")
+    assert float(number.MeasuredValueSequence[0].NumericValue) == pytest.approx(0.00041)
+    assert "axiom residual 0.00041" in bands.SegmentSequence[0].SegmentDescription
+    assert "axiom residual 0.00041" in overlay.DerivationDescription
+    said = [line.text for section in legend.body for line in section]
+    assert [line for line in said if line.startswith("residual 0.00041 (limit ")]
+
+
+def test_rules_of_one_method_are_told_apart_in_every_viewer():
+    source = make_input()
+    rules = tuple(
+        make_explanation(source, method="lrp", parameters={"rule": rule})
+        for rule in ("epsilon", "gamma", "zplus", "cp", "attn")
+    )
+
+    objects = all_objects(source, explanations=rules)
+
+    for modality in ("SEG", "OT"):
+        told = {d.SeriesDescription for d in objects if d.Modality == modality}
+        assert len([each for each in told if "synthetic lesion" in each]) == len(rules)
+
+
+def test_a_target_weighed_against_another_is_another_object():
+    source = make_input()
+    encode = ENCODERS["bands"]()
+
+    alone, weighed = (
+        encode(
+            make_analysis(source, explanations=(make_explanation(source, against=against),)),
+            source,
+            make_origin(),
+            (),
+        )[0]
+        for against in (None, "cyst")
+    )
+
+    assert alone.SOPInstanceUID != weighed.SOPInstanceUID

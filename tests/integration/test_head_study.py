@@ -210,7 +210,7 @@ def test_the_marker_is_outlined_on_the_left_of_every_overlay(studies):
 
 
 def test_the_explained_marker_glows_on_the_left_in_bands_and_overlay(explained):
-    bands = highdicom.seg.Segmentation.from_dataset(explained.of("SEG", "evidence Marker"))
+    bands = highdicom.seg.Segmentation.from_dataset(explained.of("SEG", "evidence for Marker"))
     volume = bands.get_volume(combine_segments=False)
     hottest = np.argwhere(volume.array[..., -1] > 0).mean(axis=0)
     assert np.linalg.norm((volume.affine @ [*hottest, 1.0])[:3] - MARKER_MM) < 5.0
@@ -235,7 +235,7 @@ def test_the_real_networks_explanations_arrive_measured(explained):
         if i.ValueType == "IMAGE"
     }
     for name in ("White", "Gray"):
-        assert str(explained.of("SEG", f"evidence {name}").SOPInstanceUID) in referred
+        assert str(explained.of("SEG", f"evidence for {name}").SOPInstanceUID) in referred
 
 
 def test_the_same_study_sent_twice_leaves_no_second_set(hospital, studies):

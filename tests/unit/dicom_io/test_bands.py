@@ -34,6 +34,27 @@ def test_bands_are_fractions_of_the_peak_of_the_whole_volume(tmp_path):
         np.testing.assert_array_equal(pixels[..., band].astype(bool), expected)
 
 
+def test_a_band_says_what_it_is_evidence_for_by_which_method_and_how_well_it_adds_up():
+    source = make_input()
+    explanation = make_explanation(
+        source, method="lrp", parameters={"rule": "gamma"}, residual=0.00041, against="cyst"
+    )
+    analysis = make_analysis(source, explanations=(explanation,))
+
+    (dataset,) = encode(analysis, source, make_origin(), ())
+
+    (strongest, *_) = reversed(dataset.SegmentSequence)
+    (algorithm,) = strongest.SegmentationAlgorithmIdentificationSequence
+    assert strongest.SegmentLabel == ">= 80 % evidence for synthetic lesion rather than cyst"
+    assert (
+        "evidence for synthetic lesion rather than cyst by LRP-gamma (axiom residual 0.00041)"
+        in strongest.SegmentDescription
+    )
+    assert strongest.SegmentAlgorithmName == "LRP-gamma"
+    assert algorithm.AlgorithmNameCodeSequence[0].CodeValue == "LRP"
+    assert algorithm.AlgorithmParameters.startswith("method=lrp; rule=gamma")
+
+
 def test_channels_are_summed():
     source = make_input()
     both = make_explanation(source, heatmap=make_heatmap(source, channels=2))

@@ -15,6 +15,7 @@ from dicom_io.codes import (
     code_for_label,
     measure_code,
     method_code,
+    method_name,
     private_code,
     segment_category,
 )
@@ -128,6 +129,21 @@ def test_measures_and_methods_are_coded():
     assert method_code("layer_cam").value == "130403"
     assert method_code("occlusion").scheme == PRIVATE_SCHEME
     assert method_code("a_new_method").meaning == "a_new_method"
+
+
+@pytest.mark.parametrize(
+    ("method", "rule", "called"),
+    [
+        ("layer_cam", "", "LayerCAM"),
+        ("lrp", "gamma", "LRP-gamma"),
+        ("lrp", "attn", "AttnLRP"),
+        ("lrp", "of_tomorrow", "LRP (of_tomorrow)"),
+        ("a_new_method", "", "a_new_method"),
+        ("a_new_method", "its rule", "a_new_method (its rule)"),
+    ],
+)
+def test_a_method_is_called_as_people_call_it_and_never_without_its_rule(method, rule, called):
+    assert method_name(method, rule) == called
 
 
 def test_segment_categories_follow_the_concept():

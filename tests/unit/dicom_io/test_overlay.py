@@ -186,7 +186,7 @@ def test_outlines_alone_say_that_nothing_is_explained():
     legend = overlay_legend(analysis, None, None, analysis.segments, origin=make_origin())
 
     said = [line.text for paragraph in legend.body for line in paragraph]
-    assert "NOT EXPLAINED: grad_cam could not be made, the report says why" in said
+    assert "NOT EXPLAINED: Grad-CAM could not be made, the report says why" in said
     assert "AI evidence map" not in [line.text for line in legend.head]
 
 
@@ -230,6 +230,23 @@ def test_failed_check_of_a_structure_with_a_long_name_is_in_the_series_descripti
     assert len(description) <= 64
     assert description.endswith(": A CHECK FAILED")
     assert "left ante" in description
+
+
+def test_of_two_long_labels_both_are_in_the_series_description():
+    source = make_input()
+    weighed = make_explanation(
+        source,
+        Verdict.LABELLED,
+        target="left anterior descending coronary artery",
+        against="right posterior interventricular artery",
+    )
+
+    (description,) = {d.SeriesDescription for d in encoded(source, explanations=(weighed,))}
+
+    assert len(description) <= 64
+    assert "left ante" in description
+    assert " vs right po" in description
+    assert description.endswith(", LayerCAM: A CHECK FAILED")
 
 
 def test_photograph_keeps_its_colors_and_claims_no_place():
@@ -302,7 +319,7 @@ def test_legend_says_method_target_scale_measures_and_model():
 
     for expected in (
         "evidence for synthetic lesion",
-        "method layer_cam",
+        "method LayerCAM",
         "1 % of the whole image's positive relevance lies above",
         "comprehensiveness 0.31",
         "Explanation: passed its checks",
@@ -313,6 +330,22 @@ def test_legend_says_method_target_scale_measures_and_model():
         "PRESENT, 87.0 % (cut-off 50.0 %)",
     ):
         assert expected in said
+
+
+def test_legend_says_against_what_the_target_was_weighed():
+    source = make_input()
+
+    said = words(legend_of(source, make_explanation(source, against="effusion")))
+
+    assert "evidence for synthetic lesion PRESENT, 87.0 % (cut-off 50.0 %)" in said
+    assert "rather than effusion method LayerCAM" in said
+
+
+def test_legend_says_the_baseline():
+    source = make_input()
+    explanation = make_explanation(source, layer=None, baseline="blur, 16 steps")
+
+    assert "baseline blur, 16 steps" in words(legend_of(source, explanation))
 
 
 def test_legend_says_why_a_check_failed():

@@ -135,8 +135,35 @@ def test_explanation_names_method_parameters_measures_and_verdict():
     assert values(dataset, "Comprehensiveness above displaced masks") == [0.31]
     assert values(dataset, "Integrity of the heatmap") == [1.0]
     assert values(dataset, "Verdict on the explanation") == ["All checks passed"]
-    assert "channels=sum; layer=features.denseblock3" in values(dataset, "Algorithm Parameters")
-    assert "layer_cam" in values(dataset, "Algorithm Name")
+    assert values(dataset, "Algorithm Parameters") == [
+        "method=layer_cam; channels=sum; layer=features.denseblock3"
+    ]
+    assert "LayerCAM" in values(dataset, "Algorithm Name")
+
+
+def test_why_this_and_not_that_is_said_in_words_and_in_codes():
+    source = make_input()
+    weighed = make_explanation(source, against="effusion")
+    failed = make_failure(against="effusion", method="lrp", parameters={"rule": "cp"})
+    findings = (make_finding(), make_finding(0.1, "effusion"))
+
+    dataset, produced = written(
+        source, findings=findings, explanations=(weighed,), failures=(failed,)
+    )
+
+    assert values(dataset, "Evidence for") == ["synthetic lesion rather than effusion"]
+    (rather,) = (
+        i
+        for i in items(dataset)
+        if i.get("ConceptNameCodeSequence") and name_of(i) == "Rather than"
+    )
+    assert rather.ConceptCodeSequence[0].CodeValue == "41699000"
+    assert values(dataset, "Explanation that could not be made") == [
+        "synthetic lesion rather than effusion by CP-LRP: NOT EXPLAINED, "
+        "the network has no feature map"
+    ]
+    shown = {d.SeriesDescription for d in produced if "lesion" in d.SeriesDescription}
+    assert "AI evidence for synthetic lesion rather than effusion, LayerCAM" in shown
 
 
 @pytest.mark.parametrize(
@@ -203,9 +230,9 @@ def test_explanation_that_could_not_be_made_is_told_with_its_reason():
         "Not all algorithms succeeded; with findings"
     ]
     assert values(dataset, "Explanation that could not be made") == [
-        "synthetic lesion by grad_cam: NOT EXPLAINED, the network has no feature map"
+        "synthetic lesion by Grad-CAM: NOT EXPLAINED, the network has no feature map"
     ]
-    (said,) = (text for text in values(dataset, "Visual explanation") if "layer_cam" in text)
+    (said,) = (text for text in values(dataset, "Visual explanation") if "LayerCAM" in text)
     assert said.endswith("passed its checks; 1 of 2 explanations could not be made")
 
 
@@ -228,9 +255,9 @@ def test_failed_explanation_is_read_back_from_the_report(tmp_path):
     said = read_report(tmp_path / "report.dcm")
 
     assert said.failures == (
-        "synthetic lesion by grad_cam: NOT EXPLAINED, the network has no feature map",
+        "synthetic lesion by Grad-CAM: NOT EXPLAINED, the network has no feature map",
     )
-    assert [each.method for each in said.explanations] == ["layer_cam"]
+    assert [each.method for each in said.explanations] == ["LayerCAM"]
 
 
 @pytest.mark.parametrize(
