@@ -1,6 +1,7 @@
 """Small networks for tests of explainers: each is as simple as its question allows."""
 
 import torch
+from monai.networks.blocks import PatchEmbeddingBlock, TransformerBlock
 from torch import Tensor, nn
 
 
@@ -54,6 +55,35 @@ class FailingOnTheWayBack(nn.Module):
         return FailingBackward.apply(x)
 
 
+class ClassTokenInFront(nn.Module):
+    """Puts a token in front of [B, N, K] that stands for no place."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return torch.cat((self.token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+
+
+class FirstToken(nn.Module):
+    """Returns the first of the tokens [B, N, K]."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
+
+
+class TokensAsMap(nn.Module):
+    """Lays tokens [B, N, K] out on a grid, [B, K, *s]."""
+
+    def __init__(self, *extents: int) -> None:
+        super().__init__()
+        self.extents = extents
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.transpose(1, 2).unflatten(2, self.extents)
+
+
 def classifier(
     *, axes: int = 2, channels: int = 1, classes: int = 3, seed: int = 0
 ) -> nn.Sequential:
@@ -85,6 +115,44 @@ def meshnet(*, width: int = 5, classes: int = 3, seed: int = 0) -> nn.Sequential
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers, nn.Conv3d(width, classes, 1)).eval()
+
+
+def transformer(
+    extents: tuple[int, ...] = (48, 48), *, channels: int = 1, classes: int = 3, seed: int = 0
+) -> nn.Sequential:
+    """Return a vision transformer of two layers that reads a class token, in evaluation mode."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        _patches(extents, 8, channels),
+        ClassTokenInFront(24),
+        *_layers(),
+        nn.LayerNorm(24),
+        FirstToken(),
+        nn.Linear(24, classes),
+    ).eval()
+
+
+def token_segmenter(extents: tuple[int, ...], *, classes: int = 3, seed: int = 0) -> nn.Sequential:
+    """Return a network for volumes that outlines segments from tokens, in evaluation mode."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        _patches(extents, 4, 1),
+        *_layers(),
+        TokensAsMap(*(extent // 4 for extent in extents)),
+        nn.ConvTranspose3d(24, classes, 4, stride=4),
+    ).eval()
+
+
+def _patches(extents: tuple[int, ...], edge: int, channels: int) -> nn.Module:
+    return PatchEmbeddingBlock(channels, extents, edge, 24, 3, spatial_dims=len(extents))
+
+
+def _layers() -> list[nn.Module]:
+    blocks = [TransformerBlock(hidden_size=24, mlp_dim=48, num_heads=3) for _ in range(2)]
+    for block in blocks:
+        # As sharp as in a trained network: with its initial weights attention is nearly even.
+        nn.init.normal_(block.attn.qkv.weight, std=0.5)
+    return blocks
 
 
 def image(*shape: int, seed: int = 0) -> Tensor:
