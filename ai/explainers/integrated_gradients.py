@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ai.capture import gradients_off
 from ai.errors import ExplanationCancelledError
 from ai.explainers.admission import DEFAULTS, admit, require_forwards
-from ai.explainers.axioms import completeness_residual
+from ai.explainers.axioms import completeness_residual, relative_to_gain
 from ai.explainers.baselines import baseline_of
 from ai.explainers.metering import fit_into
 from ai.explainers.probing import Probe, probed
@@ -28,6 +28,10 @@ class IntegratedGradients:
     Steps double from ``first_steps``; every gradient of a coarser rule is a point of the finer
     one, so nothing is computed twice. The end points are among them and give the target's values
     for free. (captum computes a fixed number of steps anew each time.)
+
+    Complete enough is a rule whose residual is within ``tolerance`` and not by chance: the errors
+    of its steps, whose signs differ on a network with ReLUs, must not merely have cancelled. The
+    target's values along the way tell them for free.
     """
 
     name: str = field(default="integrated_gradients", init=False)
@@ -35,7 +39,8 @@ class IntegratedGradients:
     passes: ClassVar[str] = "9 to 257 forward and backward"
     #: ``"blur"`` or ``"zero"``.
     baseline: str = "blur"
-    #: Relative residual to stop at.
+    #: To stop at: of the relative residual, and of the root of the sum of the squared errors of
+    #: all steps, in the same unit.
     tolerance: float = 0.01
     first_steps: int = 8
     most_steps: int = 256
@@ -80,9 +85,7 @@ class IntegratedGradients:
             here = slice(entry, entry + 1)
             refined.append(self._refined(_Path(probe, plain[here], start[here])))
         probe.meter.finish()
-        f_baseline, f_x = (
-            torch.stack(ends) for ends in zip(*(r.ends for r in refined), strict=True)
-        )
+        f_baseline, f_x = (torch.cat(ends) for ends in zip(*(r.ends for r in refined), strict=True))
         values = torch.cat([each.values for each in refined])
         most = max(each.steps for each in refined)
         return Attribution(
@@ -104,11 +107,9 @@ class IntegratedGradients:
         if total is None:
             raise ExplanationCancelledError(f"{self.name}: cancelled in the first {steps} steps")
         while True:
-            values = path.way * (total / steps)
-            f_baseline, f_x = path.ends
-            residual = float(completeness_residual(values, f_x[None], f_baseline[None]))
-            rule = _Refined(values=values, ends=path.ends, steps=steps)
-            if residual <= self.tolerance:
+            rule = _Refined(values=path.way * (total / steps), ends=path.ends(), steps=steps)
+            residual, scatter = rule.residual(), path.scatter()
+            if max(residual, scatter) <= self.tolerance:
                 return rule
             reason = self._reason_to_stop(path, steps)
             finer = None
@@ -116,6 +117,8 @@ class IntegratedGradients:
                 finer = path.gradients([step / (2 * steps) for step in range(1, 2 * steps, 2)])
             if finer is None:
                 told = f"residual {residual:.2g} after {steps} steps, wanted {self.tolerance:.2g}"
+                if residual <= self.tolerance:
+                    told = f"{told}, but by chance: the errors of the steps make {scatter:.2g}"
                 return replace(rule, warning=f"{told} ({reason or 'cancelled'})")
             total, steps = total + finer, 2 * steps
 
@@ -130,10 +133,14 @@ class _Refined:
     """What the finest rule gave for one entry."""
 
     values: Tensor
-    #: The target at the baseline and at the image.
+    #: The target at the baseline and at the image, [1] each.
     ends: tuple[Tensor, Tensor]
     steps: int
     warning: str = ""
+
+    def residual(self) -> float:
+        f_baseline, f_x = self.ends
+        return float(completeness_residual(self.values, f_x, f_baseline))
 
 
 class _Path:
@@ -142,8 +149,8 @@ class _Path:
     def __init__(self, probe: Probe, x: Tensor, start: Tensor) -> None:
         self.probe = probe
         self._start, self.way = start, x - start
-        #: The target at the baseline and at the image, once they were visited.
-        self.ends = (x.new_tensor(torch.nan), x.new_tensor(torch.nan))
+        #: By point from 0 to 1: the target there, and how fast it grows along the way.
+        self._seen: dict[float, tuple[Tensor, Tensor]] = {}
 
     def gradients(self, points: list[float]) -> Tensor | None:
         """Return the sum of the gradients at points from 0 to 1, both of which count half.
@@ -156,12 +163,21 @@ class _Path:
             values, gradients = self.probe.gradients(places)
             for point, gradient, value in zip(points[part], gradients, values, strict=True):
                 total += gradient * (0.5 if point in {0.0, 1.0} else 1.0)
-                self._note_end(point, value)
+                self._seen[point] = (value, (gradient * self.way).sum(dtype=torch.float64))
             visited = part.stop
         return total if visited == len(points) else None
 
-    def _note_end(self, point: float, value: Tensor) -> None:
-        if point == 0.0:
-            self.ends = (value, self.ends[1])
-        elif point == 1.0:
-            self.ends = (self.ends[0], value)
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Return the target at the baseline and at the image, [1] each."""
+        return self._seen[0.0][0][None], self._seen[1.0][0][None]
+
+    def scatter(self) -> float:
+        """Return the root of the sum of the squared errors of all steps, relative to the gain.
+
+        What the residual of the rule is expected to be if the errors' signs are random.
+        """
+        seen = [self._seen[point] for point in sorted(self._seen)]
+        values, slopes = (torch.stack(each).double() for each in zip(*seen, strict=True))
+        errors = (slopes[1:] + slopes[:-1]) / (2 * (len(seen) - 1)) - values.diff()
+        f_baseline, f_x = self.ends()
+        return float(relative_to_gain(errors.norm(), f_x, f_baseline))

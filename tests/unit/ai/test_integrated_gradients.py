@@ -68,6 +68,38 @@ def test_steps_double_until_the_residual_is_met_and_nothing_is_computed_twice():
     assert torch.allclose(found.values, X**3, rtol=3e-3)
 
 
+class Kinks(nn.Module):
+    """Bends at 1.25 and at 4.75: rules of step 1 err there by a quarter, up and down."""
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return (x - 1.25).relu() + (x - 4.75).relu()
+
+
+def test_a_rule_that_is_complete_by_chance_is_refined():
+    x = torch.tensor([[[8.0]]])
+
+    found = IntegratedGradients(baseline="zero").explain(Kinks().eval(), x, ClassLogit(0))
+
+    assert found.cost.forwards == 17
+    assert found.residual.item() == 0.0
+    assert found.warnings == ()
+
+
+def test_a_rule_that_stays_complete_by_chance_says_so():
+    x = torch.tensor([[[8.0]]])
+
+    found = IntegratedGradients(baseline="zero", most_steps=8).explain(
+        Kinks().eval(), x, ClassLogit(0)
+    )
+
+    assert found.residual.item() == 0.0
+    assert found.warnings == (
+        "residual 0 after 8 steps, wanted 0.01, but by chance: the errors of the steps make 0.035 "
+        "(the most steps are reached)",
+    )
+
+
 def test_refinement_that_ends_early_says_how_far_it_came():
     found = IntegratedGradients(baseline="zero", tolerance=1e-9, most_steps=16).explain(
         Cubes().eval(), X, ClassLogit(0)
