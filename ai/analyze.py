@@ -18,6 +18,7 @@ from ai.errors import (
     MeasureError,
     NetworkChangedError,
 )
+from ai.limits import UNLIMITED, Limits, require_memory
 from ai.measure import measures_of
 from ai.model import Attribution, Budget, Explainer, Model, Prediction, Prepared, Settings, Target
 from ai.prepare import mask_to_prepared_grid, to_source_grid
@@ -44,7 +45,7 @@ class ExplainerRequest:
     #: As routes write it: ``layer_cam``.
     name: str
     explainer: Explainer
-    #: Labels to explain where they are found; empty: all that are found, the foremost first.
+    #: Labels to explain where they are found; empty: the foremost of all that are found.
     targets: tuple[str, ...] = ()
 
 
@@ -58,6 +59,8 @@ class AnalyzeSettings:
     #: ``forwards`` holds for each explanation; ``report`` hears of the whole, in thousandths of a
     #: step, the prediction being the first and each explanation another.
     budget: Budget | None = None
+    #: What an explanation may take beside passes, and until when.
+    limits: Limits = UNLIMITED
     measure: bool = True
 
 
@@ -196,28 +199,35 @@ def _jobs(
     return tuple(
         _Job(request=request, subject=subject)
         for request in requests
-        for subject in [
-            each for each in subjects if not request.targets or each.label in request.targets
-        ][: settings.max_explained]
+        for subject in _asked(request, subjects, settings)
     )
+
+
+def _asked(
+    request: ExplainerRequest, subjects: Sequence[_Subject], settings: AnalyzeSettings
+) -> Sequence[_Subject]:
+    if request.targets:
+        return [each for each in subjects if each.label in request.targets]
+    return subjects[: settings.max_explained]
 
 
 def _attempt(
     job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
 ) -> Explanation | FailedExplanation:
     """Return the explanation, or why there is none; memory and mistakes of ours stay errors."""
+    _require_wanted(settings)
+    if settings.limits.time_is_up():
+        return _failed(job, "the time for explaining was over before it was begun")
     before = fingerprint(model.network)
     try:
         return _explanation(job, model, prepared, settings)
     except ExplanationCancelledError:
-        raise
+        _require_wanted(settings)
+        if not settings.limits.time_is_up():
+            raise
+        return _failed(job, "the time for explaining was over before there was anything to show")
     except (ExplanationError, MeasureError) as error:
-        return FailedExplanation(
-            target=job.subject.label,
-            method=job.request.name,
-            reason=str(error),
-            parameters=_parameters(job.request.explainer),
-        )
+        return _failed(job, str(error))
     finally:
         if fingerprint(model.network) != before:
             raise NetworkChangedError(
@@ -226,17 +236,33 @@ def _attempt(
             )
 
 
+def _failed(job: _Job, reason: str) -> FailedExplanation:
+    return FailedExplanation(
+        target=job.subject.label,
+        method=job.request.name,
+        reason=reason,
+        parameters=_parameters(job.request.explainer),
+    )
+
+
+def _require_wanted(settings: AnalyzeSettings) -> None:
+    budget = settings.budget
+    if budget is not None and budget.cancelled is not None and budget.cancelled():
+        raise ExplanationCancelledError("the caller cancelled")
+
+
 def _explanation(
     job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
 ) -> Explanation:
     view = view_around(prepared, job.subject.mask)
     view = replace(view, tensor=view.tensor.clone())
     target = _target(job.subject, view)
+    require_memory(job.request.explainer, model.network, view.tensor, settings.limits)
     attribution = job.request.explainer.explain(
         model.network,
         view.tensor,
         target,
-        Settings(budget=settings.budget, generator=torch.Generator().manual_seed(settings.seed)),
+        Settings(budget=_budget(settings), generator=torch.Generator().manual_seed(settings.seed)),
     )
     _require_on_grid(attribution, view, job)
     measures = (
@@ -297,6 +323,13 @@ def _window_warning(subject: _Subject, view: View) -> tuple[str, ...]:
         return (f"explained in one window of {size} voxels in the middle of the image",)
     share = float(view.seen(subject.mask).sum()) / float(subject.mask.sum())
     return (f"explained in one window of {size} voxels that holds {share:.0%} of the segment",)
+
+
+def _budget(settings: AnalyzeSettings) -> Budget:
+    """Return the budget of one explanation, which ends with the caller's wish or with the time."""
+    budget = settings.budget or Budget()
+    wishes = [ask for ask in (budget.cancelled, settings.limits.expired) if ask is not None]
+    return replace(budget, cancelled=lambda: any(ask() for ask in wishes))
 
 
 def _within(settings: AnalyzeSettings, step: int, steps: int) -> AnalyzeSettings:

@@ -1,0 +1,52 @@
+"""What one explanation may take: its estimate held against a limit, and the time that is left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ai.errors import BudgetError
+from ai.model import Explainer
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a caller allows beside forward passes, which are the budget's."""
+
+    #: Most memory that an explanation may be estimated to take, in bytes; None for no limit.
+    memory_bytes: int | None = None
+    #: Asked before and between passes; True: what is being explained ends with what is there, what
+    #: is not begun is left out, and findings stay. None for no end.
+    expired: Callable[[], bool] | None = None
+
+    def time_is_up(self) -> bool:
+        """Return whether nothing more may be begun."""
+        return self.expired is not None and self.expired()
+
+
+#: What a caller allows who says nothing.
+UNLIMITED = Limits()
+
+
+def require_memory(explainer: Explainer, network: nn.Module, x: Tensor, limits: Limits) -> None:
+    """Refuse an explanation of ``x`` that would take more memory than allowed, before it runs.
+
+    Forward passes are not held against the estimate: a method that is granted fewer than it would
+    like ends early and says so, or refuses the budget itself.
+
+    Raises
+    ------
+    BudgetError
+        The estimate is above the limit; the message says both and what to change.
+    """
+    if limits.memory_bytes is None:
+        return
+    estimate = explainer.estimate_cost(network, x).peak_bytes
+    if estimate > limits.memory_bytes:
+        raise BudgetError(
+            f"it would take about {estimate / _GIB:.1f} GiB of memory, at most "
+            f"{limits.memory_bytes / _GIB:.1f} GiB are allowed: allow more, look at a later "
+            "layer, or choose a method that takes less"
+        )
