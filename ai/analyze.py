@@ -17,6 +17,7 @@ from ai.errors import (
     InvalidOutputError,
     MeasureError,
     NetworkChangedError,
+    TargetError,
 )
 from ai.limits import UNLIMITED, Limits, require_memory
 from ai.measure import measures_of
@@ -47,6 +48,8 @@ class ExplainerRequest:
     explainer: Explainer
     #: Labels to explain where they are found; empty: the foremost of all that are found.
     targets: tuple[str, ...] = ()
+    #: Label that each is weighed against: why this and not that; None: each for itself.
+    against: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +124,7 @@ def analyze(
     answers = []
     for number, job in enumerate(jobs, start=1):
         answers.append(_attempt(job, model, prepared, _within(settings, number, len(jobs) + 1)))
+        _require_wanted(settings)
         _report(settings, number + 1, len(jobs) + 1)
     return Analysis(
         model=model.card,
@@ -215,7 +219,6 @@ def _attempt(
     job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
 ) -> Explanation | FailedExplanation:
     """Return the explanation, or why there is none; memory and mistakes of ours stay errors."""
-    _require_wanted(settings)
     if settings.limits.time_is_up():
         return _failed(job, "the time for explaining was over before it was begun")
     before = fingerprint(model.network)
@@ -254,6 +257,8 @@ def _require_wanted(settings: AnalyzeSettings) -> None:
 def _explanation(
     job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
 ) -> Explanation:
+    if job.request.against is not None:
+        raise TargetError(f"it cannot be weighed against {job.request.against} yet")
     view = view_around(prepared, job.subject.mask)
     view = replace(view, tensor=view.tensor.clone())
     target = _target(job.subject, view)

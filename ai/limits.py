@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from ai.errors import BudgetError
 from ai.model import Explainer
 
-_GIB = 2**30
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -46,7 +44,13 @@ def require_memory(explainer: Explainer, network: nn.Module, x: Tensor, limits: 
     estimate = explainer.estimate_cost(network, x).peak_bytes
     if estimate > limits.memory_bytes:
         raise BudgetError(
-            f"it would take about {estimate / _GIB:.1f} GiB of memory, at most "
-            f"{limits.memory_bytes / _GIB:.1f} GiB are allowed: allow more, look at a later "
-            "layer, or choose a method that takes less"
+            f"it would take about {memory_text(estimate)} of memory, at most "
+            f"{memory_text(limits.memory_bytes)} are allowed: allow more, look at a later layer, "
+            "or choose a method that takes less"
         )
+
+
+def memory_text(size_bytes: float) -> str:
+    """Return a size of memory in the unit that fits it: ``3.7 GiB``, ``512 MiB``."""
+    mib = size_bytes / 2**20
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"

@@ -12,6 +12,8 @@ from typing import Any
 
 #: Longest message that is believed; objects travel as files, so real ones are far smaller.
 MAX_MESSAGE_BYTES = 64 * 2**20
+#: What a worker sends when it does not want its order fulfilled any more.
+CALL_OFF: Mapping[str, Any] = {"kind": "call off"}
 _LENGTH_BYTES = 4
 _CHUNK_BYTES = 65536
 

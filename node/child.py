@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node.channel import Channel, ChannelClosedError, ChannelProtocolError
+from node.channel import CALL_OFF, Channel, ChannelClosedError, ChannelProtocolError
 from node.order import Order, Result, order_to_message, result_from_message
 
 #: Of the worker's environment, what the child needs to find its libraries and its device.
@@ -60,6 +60,8 @@ class ChildSettings:
     memory_bytes: int = 0
     #: Wall-clock limit of one order.
     time_limit_seconds: float = 3600.0
+    #: How long the child may take to end an order that is called off, before it is ended itself.
+    call_off_seconds: float = 2.0
     #: The program; tests put another one in its place.
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "node.inference")
 
@@ -95,7 +97,8 @@ class InferenceChild:
         Parameters
         ----------
         wanted
-            Asked several times a second; False ends the child.
+            Asked several times a second; False calls the order off. A child that is explaining
+            ends that soon and keeps its models; one that does not listen is ended.
         told
             Called with every message on the way: ``stage`` and ``progress``.
 
@@ -103,14 +106,16 @@ class InferenceChild:
         ------
         RemoteError
             The order could not be fulfilled; the child is well.
-        ChildDiedError, TimeLimitError, AbandonedError
+        AbandonedError
+            The order was called off.
+        ChildDiedError, TimeLimitError
             The child is gone; the next order starts another one.
         """
         try:
             return self._converse(order, wanted, told)
         except (ChannelClosedError, ChannelProtocolError) as error:
             raise ChildDiedError(f"the inference child {self._post_mortem()}") from error
-        except RemoteError:
+        except (RemoteError, AbandonedError):
             raise
         except BaseException:
             # The answer to an order that is broken off must not be taken for that to the next.
@@ -136,6 +141,7 @@ class InferenceChild:
         while True:
             message = channel.receive(_LOOK_SECONDS)
             if not wanted():
+                self._call_off(channel, message)
                 raise AbandonedError("stopped by the worker")
             if time.monotonic() > deadline:
                 raise TimeLimitError(f"not done after {limit:.0f} s")
@@ -150,6 +156,20 @@ class InferenceChild:
                     self.isolated = not message["network"]
                 case _:
                     told(message)
+
+    def _call_off(self, channel: Channel, message: Mapping[str, Any] | None) -> None:
+        """Have the child stop what it does, and leave it only if it waits for the next order."""
+        deadline = time.monotonic() + self._settings.call_off_seconds
+        try:
+            if not _is_answer(message):
+                channel.send(CALL_OFF)
+            while not _is_answer(message):
+                if time.monotonic() > deadline:
+                    self.end()
+                    return
+                message = channel.receive(_LOOK_SECONDS)
+        except (ChannelClosedError, ChannelProtocolError):
+            self.end()
 
     def _started(self) -> Channel:
         if self._process is not None and self._process.poll() is not None:
@@ -192,6 +212,10 @@ class InferenceChild:
         if code < 0:
             return f"was ended by signal {-code}"
         return f"ended with exit status {code}"
+
+
+def _is_answer(message: Mapping[str, Any] | None) -> bool:
+    return message is not None and message.get("kind") in {"result", "error"}
 
 
 def _environment(settings: ChildSettings) -> dict[str, str]:

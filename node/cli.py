@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from node.commands.explainers_cli import explainers
 from node.commands.models_cli import models_app
 from node.commands.options import ConfigOption, JsonOption, Retriable, TitleOption
 from node.log import LogStyle, configure_logging, safe_text, tell_thread_errors
@@ -32,6 +33,7 @@ app = typer.Typer(
     """,
 )
 app.add_typer(models_app, name="models")
+app.command("explainers")(explainers)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of DICOM files.")]
 
@@ -139,9 +141,12 @@ def analyze(
         list[str] | None,
         typer.Option(
             metavar="METHOD",
-            help="Explainer, as layer_cam or occlusion:window=8; repeat for several; "
+            help="Explainer, as layer_cam or lrp:rule=gamma,of=Nodule; repeat for several; "
             "none for none.",
         ),
+    ] = None,
+    forwards: Annotated[
+        int | None, typer.Option(min=1, help="Most forward passes of each explanation.")
     ] = None,
     series: Annotated[
         str | None, typer.Option(metavar="UID", help="Which series, if several suit.")
@@ -171,13 +176,15 @@ def analyze(
 
     settings = setting.configuration(config)
     chosen_model = command.chosen_model(model, bundle, settings.models, trusted=trust)
-    specs = command.explain_specs(explain or [])
+    wanted = command.Wanted(
+        model=chosen_model, explain=command.explain_specs(explain or []), forwards=forwards
+    )
     found = study_folder.read_study_folder(folder)
     candidate = study_folder.chosen(
         study_folder.image_series(found.instances), series, chosen_model.intended_use.modality
     )
     with results.results_folder(out):
-        outcome = command.analyze_series(candidate, chosen_model, specs, settings)
+        outcome = command.analyze_series(candidate, wanted, settings)
         content = results.write(outcome, out, arrays=arrays)
     if as_json:
         print_json(content)

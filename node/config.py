@@ -93,6 +93,10 @@ class ExplainSpec:
 
     method: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    #: Labels to explain where they are found; empty: the foremost of all that are found.
+    of: tuple[str, ...] = ()
+    #: Label that each is weighed against, why this and not that; None: each for itself.
+    against: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,18 @@ class Step:
 
     model: str
     explain: tuple[ExplainSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSettings:
+    """What explaining may cost: findings are never lost to it."""
+
+    #: Most forward passes of one explanation; None: as many as its method takes.
+    forwards: int | None = None
+    #: Most memory that one explanation may be estimated to take; None: what the machine allows.
+    memory_gb: float | None = None
+    #: A task's explanations end so long after its start; None: whenever they are done.
+    minutes: float | None = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +151,7 @@ class Route:
     enabled: bool = True
     complete: Complete = Complete()
     priority: Priority = Priority.ROUTINE
+    budget: BudgetSettings = BudgetSettings()
     gate: GateSettings = GateSettings()
     #: Names of encoders, in the order of the configuration.
     results: tuple[str, ...]
@@ -174,6 +191,7 @@ class Plan:
     gate: GateSettings
     #: Names of encoders.
     results: tuple[str, ...]
+    budget: BudgetSettings = BudgetSettings()
 
 
 def embedded_config(data: Path, *, port: int = 11112, bind: str = "") -> Config:
@@ -209,6 +227,7 @@ def plan_of(config: Config, route: Route) -> Plan:
         ),
         gate=route.gate,
         results=route.results,
+        budget=route.budget,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ai.settings import IntendedUse, ModelSettings
 from dicom_io.codes import Code
 from node.config import (
+    BudgetSettings,
     Complete,
     Config,
     ExplainSpec,
@@ -40,6 +41,7 @@ from node.config_schema import (
     RouteTable,
     StepTable,
 )
+from node.config_targets import target_problems
 from node.config_types import Known
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, names
 from node.problems import InvalidConfigError, Problem
@@ -101,6 +103,7 @@ def read_folder(folder: Path, environment: Mapping[str, str]) -> Tables:
     checked = [validated(file, ModelFile, known) for file in models]
     problems += [*of_routes, *(problem for _, of_model in checked for problem in of_model)]
     problems += _clashes(raw)
+    problems += target_problems(raw.get("routes.toml", empty), models)
     if problems or node is None or routes is None:
         raise InvalidConfigError(problems)
     return Tables(folder=folder, node=node, routes=routes, models=tuple(m for m, _ in checked if m))
@@ -265,6 +268,7 @@ def _route(table: RouteTable) -> Route:
         complete=Complete(quiet_seconds=table.complete.quiet_seconds),
         priority=Priority[table.priority.upper()],
         steps=tuple(_step(step) for step in _step_tables(table)),
+        budget=BudgetSettings(**table.budget.model_dump()),
         gate=GateSettings(on_fail=OnFail(table.gate.on_fail), limits=limits),
         results=DEFAULT_RESULTS if table.results is None else tuple(table.results),
         send_to=tuple(table.send_to),
@@ -289,6 +293,8 @@ def _explain_spec(table: ExplainTable) -> ExplainSpec:
     return ExplainSpec(
         method=table.method,
         parameters={name: _parameter(value) for name, value in parameters.items()},
+        of=tuple(table.of),
+        against=table.against,
     )
 
 

@@ -183,11 +183,15 @@ def _parameter(value: object) -> object:
 
 
 class ExplainTable(Table):
-    """One explainer; every other key is a parameter of its method."""
+    """One explainer and what it explains; every other key is a parameter of its method."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_parameter)]]
     method: Annotated[Text, AfterValidator(_known_explainer)]
+    of: list[Text] = Field(default=[], description="a list of labels of the model")
+    against: Text | None = Field(
+        default=None, min_length=1, description="a label of the model that is not in of"
+    )
 
 
 def _explainer_from_name(value: object) -> object:
@@ -225,6 +229,16 @@ class LimitsTable(Table):
 
     residual: Number | None = Field(default=None, ge=0, description="a fraction, 0.001 is 0.1 %")
     comprehensiveness: Number | None = Field(default=None, description="a contrast from -1 to 1")
+
+
+class BudgetTable(Table):
+    """What explaining may cost."""
+
+    forwards: Whole | None = Field(default=None, ge=1, description="a whole number from 1")
+    memory_gb: Number | None = Field(default=None, gt=0, description="gigabytes, above 0")
+    minutes: Number = Field(
+        default=30.0, gt=0, le=50, description="minutes, above 0 and at most 50"
+    )
 
 
 class GateTable(Table):
@@ -266,6 +280,7 @@ class RouteTable(Table):
     run: list[StepTable] | None = Field(
         default=None, min_length=1, description="a list of { model = ..., explain = [...] }"
     )
+    budget: BudgetTable = BudgetTable()
     gate: GateTable = GateTable()
     results: list[Annotated[Text, AfterValidator(_known_encoder)]] | None = Field(
         default=None, min_length=1, description="a list of results"

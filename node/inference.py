@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from node.channel import Channel, ChannelClosedError
+from node.channel import CALL_OFF, Channel, ChannelClosedError
 from node.errors import class_names
 from node.process import (
     SandboxError,
@@ -60,14 +60,16 @@ def main() -> None:
 def serve(channel: Channel) -> None:
     """Answer each order on the channel with stages, progress, and a result or an error."""
     orders: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_listen, args=(channel, orders), daemon=True).start()
+    called_off = threading.Event()
+    listener = threading.Thread(target=_listen, args=(channel, orders, called_off), daemon=True)
+    listener.start()
     # The heavy libraries are read while the first order is still on its way.
     importlib.import_module("node.pipeline")
     from node.plugins import load_model
 
     models = ResidentModels(load_model)
     while True:
-        channel.send(_answer(orders.get(), models, channel))
+        channel.send(_answer(orders.get(), models, channel, called_off))
 
 
 class ResidentModels:
@@ -112,22 +114,33 @@ def _close_sandbox(parent: int, memory_bytes: int) -> bool:
     return sandboxed
 
 
-def _listen(channel: Channel, orders: "SimpleQueue[dict[str, Any]]") -> None:
+def _listen(
+    channel: Channel, orders: "SimpleQueue[dict[str, Any]]", called_off: threading.Event
+) -> None:
     """Pass on what comes; end the process, whatever it is computing, when the worker is gone."""
     while True:
         try:
             message = channel.receive()
         except ChannelClosedError:
             os._exit(0)
-        if message is not None:
+        if message == CALL_OFF:
+            called_off.set()
+        elif message is not None:
+            # The order before may have been called off when it was fulfilled already.
+            called_off.clear()
             orders.put(message)
 
 
-def _answer(message: Mapping[str, Any], models: ResidentModels, channel: Channel) -> dict[str, Any]:
+def _answer(
+    message: Mapping[str, Any],
+    models: ResidentModels,
+    channel: Channel,
+    called_off: threading.Event,
+) -> dict[str, Any]:
     from node.order import order_from_message, result_to_message
 
     try:
-        result = _fulfill(order_from_message(message), models, channel)
+        result = _fulfill(order_from_message(message), models, channel, called_off)
         return {"kind": "result", **result_to_message(result)}
     except Exception as error:  # noqa: BLE001 - entry point: every error is told to the worker
         if "NetworkChangedError" in class_names(error):
@@ -135,11 +148,12 @@ def _answer(message: Mapping[str, Any], models: ResidentModels, channel: Channel
         return _told(error)
 
 
-def _fulfill(order: "Order", models: ResidentModels, channel: Channel) -> "Result":
-    from ai.analyze import AnalyzeSettings
-    from ai.model import Budget
+def _fulfill(
+    order: "Order", models: ResidentModels, channel: Channel, called_off: threading.Event
+) -> "Result":
     from dicom_io.encode.words import failure_text
     from node import pipeline
+    from node.budget import analyze_settings
     from node.order import Result
 
     seconds: dict[str, float] = {}
@@ -152,7 +166,9 @@ def _fulfill(order: "Order", models: ResidentModels, channel: Channel) -> "Resul
         seconds[name] = round(time.monotonic() - start, 3)
 
     with stage("load"):
-        settings = AnalyzeSettings(budget=Budget(report=_progress(channel)))
+        settings = analyze_settings(
+            order.plan.budget, report=_progress(channel), cancelled=called_off.is_set
+        )
         plan = pipeline.load_plan(order.plan, models.get, settings)
     analyses: list[Analysis] = []
     datasets = pipeline.run(order.study, order.origin, plan, stage=stage, told=analyses.extend)

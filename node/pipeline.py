@@ -15,7 +15,8 @@ from dicom_io.origin import Origin
 from dicom_io.read import Input, read_inputs
 from dicom_io.select import Selector
 from dicom_io.study import Study
-from node.config import GateSettings, Plan
+from node.config import GateSettings, Plan, PlannedStep
+from node.config_targets import require_labels
 from node.gate import apply_gate
 from node.plugins import load_encoder, load_explainer
 
@@ -102,20 +103,9 @@ def load_plan(
     Raises
     ------
     ModelUnavailableError, ConfigError
-        A model cannot be loaded; a plug-in or one of its parameters is unknown.
+        A model cannot be loaded; a plug-in, one of its parameters or a label is unknown.
     """
-    steps = tuple(
-        LoadedStep(
-            model=model_for(step.model),
-            explainers=tuple(
-                ExplainerRequest(
-                    name=spec.method, explainer=load_explainer(spec.method, spec.parameters)
-                )
-                for spec in step.explain
-            ),
-        )
-        for step in plan.steps
-    )
+    steps = tuple(_loaded_step(step, model_for) for step in plan.steps)
     return LoadedPlan(
         select=plan.select,
         steps=steps,
@@ -123,3 +113,18 @@ def load_plan(
         gate=plan.gate,
         encoders={name: load_encoder(name) for name in plan.results},
     )
+
+
+def _loaded_step(step: PlannedStep, model_for: Callable[[ModelSettings], Model]) -> LoadedStep:
+    model = model_for(step.model)
+    require_labels(step.explain, [label.name for label in model.labels], step.model.name)
+    requests = tuple(
+        ExplainerRequest(
+            name=spec.method,
+            explainer=load_explainer(spec.method, spec.parameters),
+            targets=spec.of,
+            against=spec.against,
+        )
+        for spec in step.explain
+    )
+    return LoadedStep(model=model, explainers=requests)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +18,10 @@ EXPLAINERS = "pellucid.explainers"
 ENCODERS = "pellucid.encoders"
 MODELS = "pellucid.models"
 MEASURES = "pellucid.measures"
+
+
+#: Kinds of parameters that are looked at, in words.
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 class PluginError(ConfigError):
@@ -37,17 +41,34 @@ def load_explainer(name: str, parameters: Mapping[str, object]) -> "Explainer":
     PluginError
         There is no such explainer, or it has no such parameter, or refuses its value.
     """
-    kind = _load(EXPLAINERS, name)
-    known = [field.name for field in fields(kind) if field.init]
+    kind = explainer_class(name)
+    known = {field.name: field for field in fields(kind) if field.init}
     for parameter in parameters:
         if parameter not in known:
             hint = nearest(parameter, known)
             raise PluginError(f"explainer {name!r} has no parameter {parameter!r}{hint}")
+    fitting = {key: _fitting(name, known[key], value) for key, value in parameters.items()}
     try:
-        return cast("Explainer", kind(**parameters))
+        return cast("Explainer", kind(**fitting))
     except (TypeError, ValueError) as error:
         wanted = json.dumps(dict(parameters))
         raise PluginError(f"explainer {name!r} refuses {wanted}: {error}") from error
+
+
+def explainer_class(name: str) -> type[Any]:
+    """Return the dataclass of the explainer ``name``; its fields are the method's parameters.
+
+    Raises
+    ------
+    PluginError
+        There is no such explainer, or it does not load.
+    """
+    return cast("type[Any]", _load(EXPLAINERS, name))
+
+
+def default_of(field: "Field[Any]") -> object:
+    """Return what a parameter is if nobody sets it; ``MISSING`` if it must be set."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def load_encoder(name: str) -> "Encoder":
@@ -85,6 +106,34 @@ def provider(group: str, name: str) -> str:
     """
     distribution = _entry_point(group, name).dist
     return f"{distribution.name} {distribution.version}" if distribution else ""
+
+
+def _fitting(name: str, field: "Field[Any]", value: object) -> object:
+    """Return a value as a parameter like its default takes it: one alone may stand for a list.
+
+    Raises
+    ------
+    PluginError
+        The value is of another kind than the default.
+    """
+    default = default_of(field)
+    given = tuple(value) if isinstance(value, list) else value
+    if isinstance(default, tuple):
+        return given if isinstance(given, tuple) else (given,)
+    for kind, words in _KINDS.items():
+        if type(default) is kind and not _is_a(kind, given):
+            raise PluginError(
+                f"explainer {name!r}: {field.name} = {json.dumps(value)} is not accepted; "
+                f"expected {words}, as {json.dumps(default)}"
+            )
+    return given
+
+
+def _is_a(kind: type, value: object) -> bool:
+    """Whether TOML's value may stand where ``kind`` is wanted: a truth is no number."""
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def _load(group: str, name: str) -> Any:

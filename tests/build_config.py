@@ -33,7 +33,8 @@ select = [{ name = "t1", Modality = "MR", SliceThickness = [0.5, 2.0], ImageType
 complete = { quiet_seconds = 5 }
 priority = "urgent"
 model = "tissue"
-explain = ["layer_cam", { method = "occlusion", window = 8 }]
+explain = ["layer_cam", { method = "occlusion", window = 8, of = ["White matter"] }]
+budget = { forwards = 500, memory_gb = 8, minutes = 20 }
 gate = { on_fail = "withhold", limits = { residual = 0.01 } }
 results = ["report", "bands"]
 send_to = ["pacs", "@sender"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ai.settings import ModelSettings
 from dicom_io.origin import Origin
@@ -18,6 +18,7 @@ from node.commands.output import MisuseError, progress_bar
 from node.commands.setting import existing_folder, named_model
 from node.commands.study_folder import Candidate
 from node.config import (
+    BudgetSettings,
     Config,
     ExplainSpec,
     Parameter,
@@ -43,6 +44,8 @@ _STAGES: Mapping[str, str] = {
     "encode": "writing DICOM objects",
 }
 RESULTS = ("report", "segmentation", "bands", "overlay")
+#: Ends of one ``name=value`` of several: a comma within brackets or quotes is not one.
+_PAIR = re.compile(r"""(?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,])+""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,8 @@ class Outcome:
 
 def explain_specs(texts: Sequence[str]) -> tuple[ExplainSpec, ...]:
     """Return what ``--explain`` asks for: ``method`` or ``method:parameter=value,...``.
+
+    ``of`` and ``against`` say what is explained, as in a route.
 
     No text is the default method; ``none`` alone asks for no explanation.
 
@@ -116,9 +121,17 @@ def bundle_settings(bundle: Path, *, trusted: bool) -> ModelSettings:
     )
 
 
-def analyze_series(
-    candidate: Candidate, model: ModelSettings, explain: tuple[ExplainSpec, ...], config: Config
-) -> Outcome:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked of one series."""
+
+    model: ModelSettings
+    explain: tuple[ExplainSpec, ...]
+    #: Most forward passes of each explanation; None for as many as its method takes.
+    forwards: int | None = None
+
+
+def analyze_series(candidate: Candidate, wanted: Wanted, config: Config) -> Outcome:
     """Return findings, measured explanations and DICOM objects of one series.
 
     The model's name stands for the route in the identifiers of the objects: the same series
@@ -131,14 +144,13 @@ def analyze_series(
     ModelUnavailableError, PluginError
         The model or an explainer cannot be loaded.
     """
-    from ai.analyze import AnalyzeSettings
-    from ai.model import Budget
     from dicom_io.encode.objects import encode_analyses
     from node import pipeline
+    from node.budget import analyze_settings
     from node.plugins import load_model
 
-    config = replace(config, models={**config.models, model.name: model})
-    route = _route(candidate.series, model, explain)
+    config = replace(config, models={**config.models, wanted.model.name: wanted.model})
+    route = _route(candidate.series, wanted)
     with progress_bar() as bar:
         task = bar.add_task("", total=None, detail="")
 
@@ -151,7 +163,7 @@ def analyze_series(
             bar.update(task, completed=done, total=total, detail=f"{done / total:.0%}")
 
         with stage("load"):
-            settings = AnalyzeSettings(budget=Budget(report=report))
+            settings = analyze_settings(route.budget, report=report)
             plan = pipeline.load_plan(plan_of(config, route), load_model, settings)
         inputs, analyses = pipeline.release(candidate.study, plan, stage=stage)
         origin = _origin(candidate, route, config)
@@ -160,11 +172,14 @@ def analyze_series(
     return Outcome(inputs=inputs, analyses=analyses, objects=objects)
 
 
-def _route(series: Series, model: ModelSettings, explain: tuple[ExplainSpec, ...]) -> Route:
+def _route(series: Series, wanted: Wanted) -> Route:
     this_one = {"SeriesInstanceUID": re.escape(series.series_instance_uid)}
+    name = wanted.model.name
     return Route(
-        name=model.name,
-        steps=(Step(model=model.name, explain=explain),),
+        name=name,
+        steps=(Step(model=name, explain=wanted.explain),),
+        # Whoever waits at a terminal ends it by Ctrl-C.
+        budget=BudgetSettings(forwards=wanted.forwards, minutes=None),
         select=(Selector(name="image", conditions=this_one),),
         results=RESULTS,
     )
@@ -189,19 +204,32 @@ def _explain_spec(text: str) -> ExplainSpec:
     known = names(EXPLAINERS)
     if method not in known:
         raise MisuseError(f"there is no explainer {method!r}{nearest(method, known)}")
-    pairs = [pair.partition("=") for pair in parameters.split(",") if pair.strip()]
+    pairs = [pair.partition("=") for pair in _PAIR.findall(parameters) if pair.strip()]
     for name, sign, _ in pairs:
         if not sign or not name.strip().isidentifier():
             raise MisuseError(f"--explain {text!r}: expected {method}:parameter=value,...")
+    values = {name.strip(): _value(value.strip()) for name, _, value in pairs}
+    against = values.pop("against", None)
     return ExplainSpec(
-        method=method, parameters={name.strip(): _value(value) for name, _, value in pairs}
+        method=method,
+        of=_texts(values.pop("of", ())),
+        against=None if against is None else str(against),
+        parameters=values,
     )
 
 
+def _texts(value: Parameter) -> tuple[str, ...]:
+    return tuple(str(each) for each in (value if isinstance(value, tuple) else (value,)))
+
+
 def _value(text: str) -> Parameter:
-    """Return a number or truth as TOML writes it, else the text itself."""
+    """Return a number, truth or list as TOML writes it, else the text itself."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text.strip()
-    return value if isinstance(value, bool | int | float | str) else text.strip()
+        value = text
+        if text.startswith("[") and text.endswith("]"):
+            value = [_value(part.strip()) for part in _PAIR.findall(text[1:-1])]
+    if isinstance(value, list):
+        return cast("Parameter", tuple(value))
+    return value if isinstance(value, bool | int | float | str) else text

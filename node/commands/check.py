@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,11 +12,14 @@ from importlib import metadata
 from typing import Any
 
 from ai.errors import ModelUnavailableError
+from ai.settings import ModelSettings
 from node.commands.output import progress_bar
 from node.config import Config, NodeSettings, Route
 from node.config_schema import ModelFile, NodeFile, RoutesFile
+from node.config_targets import require_labels
+from node.errors import ConfigError
 from node.peer import echo
-from node.plugins import PluginError, load_encoder, load_explainer, load_model
+from node.plugins import load_encoder, load_explainer, load_model
 
 #: Top-level packages of ours that other distributions are known to install, too.
 _PACKAGES = ("node", "ai", "dicom_io")
@@ -55,14 +58,15 @@ def _observations(config: Config) -> Iterator[Observation]:
     yield from second_providers(metadata.packages_distributions())
     yield data_folder(config)
     yield _port(config.node)
-    missing: set[str] = set()
+    labels: dict[str, list[str]] = {}
+
+    def load(settings: ModelSettings) -> None:
+        labels[settings.name] = [label.name for label in load_model(settings).labels]
+
     for settings in config.models.values():
-        model = _tried(f"model {settings.name}", partial(load_model, settings), "loads")
-        if model.mark is Mark.PROBLEM:
-            missing.add(settings.name)
-        yield model
+        yield _tried(f"model {settings.name}", partial(load, settings), "loads")
     for route in config.routes:
-        yield _route(route, missing)
+        yield _route(route, labels)
     for peer in config.peers.values():
         answer = echo(peer, calling_ae=config.node.ae_title)
         mark = Mark.OK if answer.ok else Mark.WARNING
@@ -132,13 +136,14 @@ def _port(node: NodeSettings) -> Observation:
     return Observation(thing=thing, mark=Mark.OK, words="free")
 
 
-def _route(route: Route, missing: Set[str]) -> Observation:
-    """Return whether a route has everything it names; ``missing`` are models that do not load."""
-    found = _tried(f"route {route.name}", partial(_load_plugins, route), _summary(route))
+def _route(route: Route, labels: Mapping[str, Sequence[str]]) -> Observation:
+    """Return whether a route has everything it names; ``labels`` are those of loaded models."""
+    load = partial(_load_plugins, route, labels)
+    found = _tried(f"route {route.name}", load, _summary(route))
     words = [
         f"its model {name} is not available"
         for name in dict.fromkeys(step.model for step in route.steps)
-        if name in missing
+        if name not in labels
     ]
     if not words:
         return found
@@ -147,8 +152,10 @@ def _route(route: Route, missing: Set[str]) -> Observation:
     return replace(found, mark=Mark.PROBLEM, words="; ".join(words))
 
 
-def _load_plugins(route: Route) -> None:
+def _load_plugins(route: Route, labels: Mapping[str, Sequence[str]]) -> None:
     for step in route.steps:
+        if step.model in labels:
+            require_labels(step.explain, labels[step.model], step.model)
         for spec in step.explain:
             load_explainer(spec.method, spec.parameters)
     for name in route.results:
@@ -166,6 +173,6 @@ def _summary(route: Route) -> str:
 def _tried(thing: str, load: Callable[[], object], words: str) -> Observation:
     try:
         load()
-    except (ModelUnavailableError, PluginError) as error:
+    except (ModelUnavailableError, ConfigError) as error:
         return Observation(thing=thing, mark=Mark.PROBLEM, words=str(error))
     return Observation(thing=thing, mark=Mark.OK, words=words)

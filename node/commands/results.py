@@ -1,5 +1,6 @@
 """What ``pellucid analyze`` writes and prints: objects, one JSON, arrays, tables."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_io.analysis import Analysis, Explanation, Segment
-from dicom_io.encode.words import measure_text
+from dicom_io.encode.words import measure_text, method_text, subject_text
 from dicom_io.volume import Volume
 from node.commands.analyze import Outcome
 from node.commands.output import MisuseError, counted, print_table, print_text
@@ -119,9 +120,21 @@ def write_arrays(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
             file = folder / f"mask-{_slug(segment.label)}.nii.gz"
             files.append(_write_nifti(mask, volume, file))
         for each in analysis.explanations:
-            file = folder / f"relevance-{_slug(each.target)}-{_slug(each.method)}.nii.gz"
+            name = f"relevance-{_slug(subject_text(each))}-{_method_slug(each)}"
+            file = _new(folder / name, files)
             files.append(_write_nifti(each.heatmap.relevance, volume, file))
     return tuple(files)
+
+
+def _new(stem: Path, written: Sequence[Path]) -> Path:
+    """Return the file of this name, or with a number behind it if that was written already."""
+    names = (f"{stem.name}{'' if n == 1 else f'-{n}'}.nii.gz" for n in itertools.count(1))
+    return next(file for name in names if (file := stem.with_name(name)) not in written)
+
+
+def _method_slug(explanation: Explanation) -> str:
+    rule = explanation.parameters.get("rule", "")
+    return _slug(f"{explanation.method} {rule}")
 
 
 def as_json(outcome: Outcome, files: Sequence[Path]) -> dict[str, Any]:
@@ -163,8 +176,8 @@ def explanation_rows(analysis: Analysis) -> list[dict[str, object]]:
     """Return one row for each explanation; those that could not be made come last."""
     made: list[dict[str, object]] = [
         {
-            "explained": each.target,
-            "by": each.method,
+            "explained": subject_text(each),
+            "by": method_text(each),
             "verdict": each.verdict or "",
             "measures": "\n".join(measure_text(measure) for measure in each.measures),
             "why": "\n".join((*each.reasons, *each.warnings)),
@@ -173,8 +186,8 @@ def explanation_rows(analysis: Analysis) -> list[dict[str, object]]:
     ]
     return made + [
         {
-            "explained": each.target,
-            "by": each.method,
+            "explained": subject_text(each),
+            "by": method_text(each),
             "verdict": "NOT EXPLAINED",
             "measures": "",
             "why": each.reason,
@@ -232,6 +245,7 @@ def _analysis(analysis: Analysis, volume: Volume) -> dict[str, Any]:
         "failed_explanations": [
             {
                 "target": each.target,
+                "against": each.against,
                 "method": each.method,
                 "parameters": dict(each.parameters),
                 "reason": each.reason,
@@ -244,14 +258,16 @@ def _analysis(analysis: Analysis, volume: Volume) -> dict[str, Any]:
 def _explanation(explanation: Explanation) -> dict[str, Any]:
     return {
         "target": explanation.target,
+        "against": explanation.against,
         "method": explanation.method,
         "parameters": dict(explanation.parameters),
         "layer": explanation.layer,
         "baseline": explanation.baseline,
+        "residual": _number(explanation.residual),
         "measures": [
             {
                 "name": measure.name,
-                "value": measure.value if np.isfinite(measure.value) else None,
+                "value": _number(measure.value),
                 "limit": measure.limit,
                 "passed": measure.passed,
                 "unit": measure.unit,
@@ -264,6 +280,11 @@ def _explanation(explanation: Explanation) -> dict[str, Any]:
         "forwards": explanation.cost.forwards,
         "backwards": explanation.cost.backwards,
     }
+
+
+def _number(value: float | None) -> float | None:
+    """Return a value that JSON can hold, or None."""
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _volume_ml(segment: Segment, volume: Volume) -> float | None:

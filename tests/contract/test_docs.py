@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_command
 
 from node.cli import app
-from node.config_schema import ModelFile, NodeFile, RoutesFile
+from node.config_schema import ExplainTable, ModelFile, NodeFile, RoutesFile
 from node.config_types import Table
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,7 @@ def keys(table, path=""):
         inner = table_in(info.annotation)
         if inner is None or key in {"route.explain", "route.run", "model.labels"}:
             yield key
+            yield from keys(ExplainTable, key) if inner is ExplainTable else ()
         else:
             yield from keys(inner, f"{key}.NAME" if key == "peers" else key)
 

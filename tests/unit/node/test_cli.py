@@ -90,7 +90,19 @@ def test_help_is_quick_and_loads_no_heavy_library():
 
 @pytest.mark.parametrize(
     "words",
-    ["", "run", "demo", "analyze", "check", "status", "retry", "echo", "send", "models add"],
+    [
+        "",
+        "run",
+        "demo",
+        "analyze",
+        "check",
+        "status",
+        "retry",
+        "echo",
+        "send",
+        "models add",
+        "explainers",
+    ],
 )
 def test_every_command_teaches_itself(pellucid, words):
     status, out, _ = pellucid(*words.split(), "--help")
@@ -591,6 +603,76 @@ def test_an_explanation_that_cannot_be_made_is_told_and_costs_no_finding(
     assert [each["method"] for each in found["failed_explanations"]] == ["layer_cam"]
     assert found["failed_explanations"][0]["reason"]
     assert "NOT EXPLAINED" in out
+
+
+def test_the_same_method_may_explain_twice_with_other_parameters(pellucid, study, bundle, tmp_path):
+    coarse, fine = "occlusion:cells=2,refine=[1]", 'occlusion:cells=2,refine=[1, 1],of=["bright"]'
+
+    status, out, err = pellucid(
+        "analyze", study, "--bundle", bundle, "--trust", "--explain", coarse, "--explain", fine,
+        "--arrays", "--out", "out",
+    )  # fmt: skip
+
+    (found,) = json.loads((tmp_path / "out" / "analysis.json").read_text())["analyses"]
+    assert (status, err) == (0, "")
+    assert [each["parameters"]["refine"] for each in found["explanations"]] == ["(1,)", "(1, 1)"]
+    assert {each["method"] for each in found["explanations"]} == {"occlusion"}
+    assert sorted(path.name for path in (tmp_path / "out").glob("relevance-*")) == [
+        "relevance-bright-occlusion-2.nii.gz",
+        "relevance-bright-occlusion.nii.gz",
+    ]
+    assert "occlusion" in out
+
+
+@pytest.mark.parametrize(
+    ("explain", "sentence"),
+    [
+        ("occlusion:of=brigt", "asked about 'brigt': model 'bright-things' has no such label; did"),
+        ("occlusion:against=dark", "asked about 'dark': model 'bright-things' has no such label"),
+        ("occlusion:of=bright,against=bright", "is asked why 'bright' and not the same"),
+        ("occlusion:cells=many", 'cells = "many" is not accepted; expected a whole number, as 0'),
+        ("occlusion:window=8", "explainer 'occlusion' has no parameter 'window'"),
+    ],
+)
+def test_what_a_method_is_asked_in_a_wrong_way_is_one_sentence(
+    pellucid, study, bundle, tmp_path, explain, sentence
+):
+    status, out, err = pellucid(
+        "analyze", study, "--bundle", bundle, "--trust", "--explain", explain, "--out", "out"
+    )
+
+    assert (status, out) == (2, "")
+    assert sentence in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_explanation_that_may_not_take_so_many_passes_is_told(pellucid, study, bundle, tmp_path):
+    status, out, _ = pellucid(
+        "analyze", study, "--bundle", bundle, "--trust", "--explain", "occlusion",
+        "--forwards", "5", "--out", "out",
+    )  # fmt: skip
+
+    (found,) = json.loads((tmp_path / "out" / "analysis.json").read_text())["analyses"]
+    assert status == 0
+    assert found["failed_explanations"][0]["reason"].startswith(
+        "occlusion needs at least 28 forward passes, the budget has 5"
+    )
+    assert "NOT EXPLAINED" in out
+
+
+def test_a_route_that_names_a_label_which_its_model_does_not_have_is_a_problem(pellucid, tmp_path):
+    routes = (
+        '[[route]]\nname = "qa"\nmodel = "phantom"\n'
+        'explain = [{ method = "occlusion", of = ["Synthetic lesson"] }]'
+    )
+    folder = write_config(tmp_path, node=NODE_WITHOUT_PEERS, routes=routes)
+
+    status, out, _ = pellucid("check", "--config", folder, "--json")
+
+    found = {each["thing"]: each for each in json.loads(out)["observations"]}
+    assert status == 1
+    assert found["route qa"]["mark"] == "problem"
+    assert found["route qa"]["words"].endswith("no such label; did you mean 'Synthetic lesion'?")
 
 
 def test_a_mask_written_as_nifti_lies_where_the_marker_is(pellucid, study, bundle, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from dicom_io.codes import Code
 from node.config import (
+    BudgetSettings,
     ExplainSpec,
     GateSettings,
     Mode,
@@ -54,8 +55,9 @@ def test_a_whole_configuration_becomes_values(tmp_path):
     assert route.steps[0].model == "tissue"
     assert route.steps[0].explain == (
         ExplainSpec(method="layer_cam"),
-        ExplainSpec(method="occlusion", parameters={"window": 8}),
+        ExplainSpec(method="occlusion", parameters={"window": 8}, of=("White matter",)),
     )
+    assert route.budget == BudgetSettings(forwards=500, memory_gb=8, minutes=20)
     assert route.gate == GateSettings(on_fail=OnFail.WITHHOLD, limits={"residual": 0.01})
     assert route.results == ("report", "bands")
     assert route.send_to == ("pacs", "@sender")
@@ -78,6 +80,36 @@ def test_a_folder_with_only_a_node_file_takes_nothing_and_sends_nothing(tmp_path
     assert config.node.ae_title == "PELLUCID"
 
 
+def test_explaining_is_bounded_by_default_so_that_findings_are_delivered(tmp_path):
+    routes = '[[route]]\nname = "r"\nmodel = "phantom"'
+
+    (route,) = load_config(write_config(tmp_path, routes=routes)).routes
+
+    assert route.budget == BudgetSettings(forwards=None, memory_gb=None, minutes=30)
+
+
+def test_what_is_explained_may_be_weighed_against_another_label(tmp_path):
+    two_labels = MODEL.replace(
+        "[model.labels]\n", '[model.labels]\n2 = { meaning = "CSF", code = "1", scheme = "X" }\n'
+    )
+    routes = ROUTES.replace('of = ["White matter"]', 'of = ["White matter"], against = "CSF"')
+
+    (route,) = load_config(write_config(tmp_path, routes=routes, model=two_labels)).routes
+
+    explain = route.steps[0].explain[1]
+    assert (explain.of, explain.against) == (("White matter",), "CSF")
+    assert explain.parameters == {"window": 8}
+
+
+def test_labels_that_no_file_lists_are_left_to_the_loaded_model(tmp_path):
+    routes = ROUTES.replace('of = ["White matter"]', 'of = ["Anything"], against = "Another"')
+    unlisted = MODEL[: MODEL.index("[model.labels]")]
+
+    (route,) = load_config(write_config(tmp_path, routes=routes, model=unlisted)).routes
+
+    assert route.steps[0].explain[1].of == ("Anything",)
+
+
 def test_several_models_of_one_route_are_a_run(tmp_path):
     routes = """
 [[route]]
@@ -93,6 +125,7 @@ run = [{ model = "phantom" }, { model = "tissue", explain = ["grad_cam"] }]
 
 
 ROUTE = '[[route]]\nname = "r"\nmodel = "phantom"\n'
+TISSUE = ROUTE.replace("phantom", "tissue")
 NODE_MISTAKES = [
     ("[node]\nprot = 1", "node.toml: node.prot: unknown key; did you mean 'port'?"),
     ("[nod]\nport = 1", "node.toml: nod: unknown key; did you mean 'node'?"),
@@ -141,6 +174,30 @@ ROUTE_MISTAKES = [
     (ROUTE + 'explain = ["layercam"]', "explain[0].method: there is no explainer 'layercam'"),
     (ROUTE + 'explain = [{ rule = "x" }]', "explain[0].method: is missing"),
     (ROUTE + 'explain = [{ method = "occlusion", x = { y = 1 } }]', "explain[0].x: {'y': 1} is"),
+    (ROUTE + 'explain = [{ method = "occlusion", of = "x" }]', "explain[0].of: 'x' is not accept"),
+    (ROUTE + 'explain = [{ method = "occlusion", of = [1] }]', "explain[0].of[0]: 1 is not accept"),
+    (ROUTE + 'explain = [{ method = "occlusion", against = "" }]', "against: '' is not accepted"),
+    (
+        TISSUE + 'explain = [{ method = "occlusion", of = ["White mater"] }]',
+        "explain[0].of[0]: model 'tissue' has no label 'White mater'; did you mean 'White matter'?",
+    ),
+    (
+        TISSUE + 'explain = ["layer_cam", { method = "occlusion", against = "Bone" }]',
+        "route[r].explain[1].against: model 'tissue' has no label 'Bone'",
+    ),
+    (
+        "[[route]]\nname = 'r'\nrun = [{ model = 'phantom' }, { model = 'tissue', "
+        "explain = [{ method = 'occlusion', of = ['Bone'] }] }]",
+        "route[r].run[1].explain[0].of[0]: model 'tissue' has no label 'Bone'",
+    ),
+    (
+        ROUTE + 'explain = [{ method = "occlusion", of = ["A", "B"], against = "B" }]',
+        "explain[0].against: 'B' is explained, too; expected another label",
+    ),
+    (ROUTE + "budget = { forwards = 0 }", "budget.forwards: 0 is not accepted; expected a whole"),
+    (ROUTE + "budget = { memory_gb = 0 }", "budget.memory_gb: 0 is not accepted; expected gigab"),
+    (ROUTE + "budget = { minutes = 60 }", "minutes: 60 is not accepted; expected minutes, above"),
+    (ROUTE + "budget = { passes = 9 }", "budget.passes: unknown key"),
     (ROUTE + 'results = ["reports"]', "no result 'reports'; did you mean 'report'?"),
     (ROUTE + 'send_to = ["pac"]', "send_to[0]: there is no peer 'pac'; did you mean 'pacs'?"),
     (ROUTE + 'send_to = ["@sendr"]', "did you mean '@sender'?"),
@@ -337,6 +394,11 @@ def test_what_cannot_change_a_result_does_not_change_the_hash(tmp_path, old, new
         ("age_years = [18, 99]", "age_years = [1, 99]"),
         ('explain = ["layer_cam", ', 'explain = ["grad_cam", '),
         ("window = 8", "window = 9"),
+        (', of = ["White matter"]', ""),
+        ('of = ["White matter"]', 'against = "White matter"'),
+        ("forwards = 500", "forwards = 501"),
+        ("memory_gb = 8", "memory_gb = 9"),
+        ("minutes = 20", "minutes = 21"),
         ('on_fail = "withhold"', 'on_fail = "label"'),
         ("residual = 0.01", "residual = 0.02"),
         ('results = ["report", "bands"]', 'results = ["report"]'),

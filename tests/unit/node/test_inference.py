@@ -15,7 +15,7 @@ from dicom_io.header import read_header
 from dicom_io.origin import Origin
 from dicom_io.study import group_studies
 from node.channel import Channel
-from node.child import ChildSettings, InferenceChild, RemoteError
+from node.child import AbandonedError, ChildSettings, InferenceChild, RemoteError
 from node.config import ExplainSpec, plan_of
 from node.errors import Decision, decide_by_name
 from node.inference import ResidentModels
@@ -82,7 +82,74 @@ def test_explanation_that_cannot_be_made_is_told_beside_the_results(child, tmp_p
 
     assert result.files
     assert len(result.failures) == 1
-    assert result.failures[0].startswith("Severe by layer_cam: NOT EXPLAINED, ")
+    assert result.failures[0].startswith("Severe by LayerCAM: NOT EXPLAINED, ")
+
+
+#: Some ten seconds of work in very many small passes.
+LONG = ExplainSpec(method="occlusion", parameters={"cells": 20, "refine": (4000, 4000)})
+
+
+def test_an_order_that_is_called_off_ends_soon_and_leaves_the_model_resident(child, tmp_path):
+    bundle = bright_bundle(tmp_path / "bundle")
+    short = order_for(tmp_path / "short", bundle)
+    run(child, short)
+    pid, shares = child.pid, []
+
+    def note(message):
+        if message["kind"] == "progress":
+            shares.append(message["done"] / message["total"])
+
+    with pytest.raises(AbandonedError):
+        child.run(
+            order_for(tmp_path / "long", bundle, explain=(LONG,)),
+            wanted=lambda: not shares or shares[-1] <= 0.5,
+            told=note,
+        )
+    result, _ = run(child, short)
+
+    assert 0.5 < shares[-1] < 1
+    assert shares == sorted(shares)
+    assert child.pid == pid
+    assert result.seconds["load"] < 0.1
+    assert not list((tmp_path / "long").glob("task/*"))
+
+
+def test_when_the_time_for_explaining_is_over_the_findings_are_written(child, tmp_path):
+    order = order_for(tmp_path, bright_bundle(tmp_path / "bundle"), explain=(LONG, LONG))
+    budget = replace(order.plan.budget, minutes=0.02)
+    hurried = replace(order, plan=replace(order.plan, budget=budget))
+
+    result, _ = run(child, hurried)
+
+    assert len(result.files) == 2
+    assert result.failures[-1] == (
+        "Severe by occlusion: NOT EXPLAINED, the time for explaining was over before it was begun"
+    )
+
+
+def test_a_budget_that_is_too_small_is_told_with_what_it_would_take(child, tmp_path):
+    order = order_for(tmp_path, bright_bundle(tmp_path / "bundle"), explain=(LONG,))
+    few = replace(order.plan.budget, forwards=5)
+    small = replace(order.plan.budget, memory_gb=0.001)
+
+    results = [
+        run(child, replace(order, plan=replace(order.plan, budget=budget)))[0]
+        for budget in (few, small)
+    ]
+
+    assert [len(result.files) for result in results] == [2, 2]
+    assert "occlusion needs at least 8001 forward passes, the budget" in results[0].failures[0]
+    assert "it would take about 1.9 GiB of memory, at most 1 MiB" in results[1].failures[0]
+
+
+def test_a_label_that_the_model_does_not_have_waits_for_a_person(child, tmp_path):
+    bundle = bright_bundle(tmp_path / "bundle")
+    spec = ExplainSpec(method="occlusion", of=("Sever",))
+
+    with pytest.raises(RemoteError, match="has no such label; did you mean 'Severe'") as caught:
+        run(child, order_for(tmp_path, bundle, explain=(spec,)))
+
+    assert decide_by_name(caught.value.names) is Decision.PARK
 
 
 def test_same_order_again_gives_the_same_bytes_and_keeps_the_model(child, tmp_path):
