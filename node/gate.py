@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from dicom_io.analysis import Analysis, Explanation, MeasureValue, Verdict
 from node.config import GateSettings, OnFail
 
-#: Methods whose relevance must add up to the model's output exactly, but for rounding.
-_EXACT = ("input_x_gradient", "deeplift", "deeplift_shap", "lrp", "kernel_shap")
-#: Methods whose relevance approaches the model's output by more steps.
-_APPROXIMATE = ("integrated_gradients", "expected_gradients")
+#: Methods that approach the model's output by steps or samples, and how far they may stay from it.
+#: All others that state a residual add up exactly, but for rounding.
+_APPROACHING: Mapping[str, float] = {"integrated_gradients": 0.05, "expected_gradients": 0.05}
+#: Methods that always state a residual: one without it was not measured.
+_ADDING_UP = frozenset({*_APPROACHING, "deeplift", "deeplift_shap", "kernel_shap", "lrp"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +97,13 @@ def checks_for(method: str, measured: Collection[str], settings: GateSettings) -
     method
         Name of the explainer.
     measured
-        Names of the measures that there are. Methods known to obey an axiom are asked for their
-        residual in any case, others only if they state one.
+        Names of the measures that there are. A residual is asked of whatever states one, and of
+        the methods that always do.
     """
-    asked = [INTEGRITY]
-    if method in _APPROXIMATE:
-        asked.append(replace(RESIDUAL, limit=0.05))
-    elif method in _EXACT or RESIDUAL.measure in measured:
-        asked.append(RESIDUAL)
-    asked.append(COMPREHENSIVENESS)
+    asked = [INTEGRITY, COMPREHENSIVENESS]
+    if method in _ADDING_UP or RESIDUAL.measure in measured:
+        limit = _APPROACHING.get(method, RESIDUAL.limit)
+        asked.insert(1, replace(RESIDUAL, limit=limit))
     return tuple(
         replace(check, limit=settings.limits.get(check.measure, check.limit)) for check in asked
     )

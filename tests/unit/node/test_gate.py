@@ -91,7 +91,10 @@ def test_a_faulty_heatmap_is_withheld_whatever_the_route_says():
         ("lrp", 0.0005, Verdict.PASSED),
         ("lrp", 0.002, Verdict.LABELLED),
         ("lrp", None, Verdict.LABELLED),
+        ("kernel_shap", None, Verdict.LABELLED),
         ("layer_cam", None, Verdict.PASSED),
+        ("rise", None, Verdict.PASSED),
+        ("input_x_gradient", None, Verdict.PASSED),
         ("a_plug_in", 0.002, Verdict.LABELLED),
     ],
 )
