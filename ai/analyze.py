@@ -1,5 +1,6 @@
 """The heart: one image and one model to findings, segments and measured explanations."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ai.capture import fingerprint
 from ai.errors import (
+    BudgetError,
     ExplanationCancelledError,
     ExplanationError,
     InputChangedError,
@@ -19,7 +21,7 @@ from ai.errors import (
     NetworkChangedError,
     TargetError,
 )
-from ai.limits import UNLIMITED, Limits, require_memory
+from ai.limits import UNLIMITED, Limits, refusal_text, require_memory
 from ai.measure import measures_of
 from ai.model import Attribution, Budget, Explainer, Model, Prediction, Prepared, Settings, Target
 from ai.prepare import mask_to_prepared_grid, to_source_grid
@@ -229,6 +231,8 @@ def _attempt(
         if not settings.limits.time_is_up():
             raise
         return _failed(job, "the time for explaining was over before there was anything to show")
+    except BudgetError as error:
+        return _failed(job, refusal_text(error))
     except (ExplanationError, MeasureError) as error:
         return _failed(job, str(error))
     finally:
@@ -317,7 +321,12 @@ def _relevance(attribution: Attribution, view: View, prepared: Prepared) -> NDAr
 
 def _parameters(explainer: Explainer) -> dict[str, str]:
     parameters = fields(cast("Any", explainer))
-    return {each.name: str(getattr(explainer, each.name)) for each in parameters if each.init}
+    return {each.name: _text(getattr(explainer, each.name)) for each in parameters if each.init}
+
+
+def _text(value: object) -> str:
+    """Return a parameter as a route writes it, a text without its quotes."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _window_warning(subject: _Subject, view: View) -> tuple[str, ...]:

@@ -50,6 +50,13 @@ def require_memory(explainer: Explainer, network: nn.Module, x: Tensor, limits: 
         )
 
 
+def refusal_text(error: BudgetError) -> str:
+    """Return why a method refused its budget, and what to change."""
+    said = str(error)
+    advice = ": allow more, or choose a method that takes fewer"
+    return said if ": allow more, " in said else said + advice
+
+
 def memory_text(size_bytes: float) -> str:
     """Return a size of memory in the unit that fits it: ``3.7 GiB``, ``512 MiB``."""
     mib = size_bytes / 2**20

@@ -219,7 +219,7 @@ def _derivation(overlay: _Overlay) -> str:
         what = (
             f"Relevance for {subject_text(explanation)} by {method_text(explanation)} "
             f"({parameter_text(explanation)}; {residual_text(explanation)}), "
-            "as fractions of the value that 1 % of the image's positive relevance lies above, "
+            "as fractions of the value that 1 % of the image's positive relevance lies above,"
         )
     return f"{what} over the source image, enlarged {overlay.layout.factor} times; legend beside it"
 

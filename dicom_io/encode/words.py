@@ -17,6 +17,9 @@ from dicom_io.origin import Origin
 #: Characters of a Series Description (VR LO, PS3.5 6.2) behind its leading "AI ".
 _SERIES_ROOM = 64 - 3
 
+#: Percent below which a residual is nothing but rounding.
+_LEAST_PERCENT = 0.001
+
 NOT_FOR_DIAGNOSIS = "Research use: not for diagnostic use"
 
 
@@ -66,15 +69,28 @@ def probability_text(finding: Finding) -> str:
 
 
 def measure_text(measure: MeasureValue) -> str:
-    """Return one measure as a line: ``comprehensiveness 0.12 (limit 0): failed``."""
-    unit = "" if measure.unit == "1" else f" {measure.unit}"
-    value, limit = _told_apart(measure.value, measure.limit)
-    words = f"{measure.name.replace('_', ' ')} {value}{unit}"
-    if measure.limit is not None:
-        words += f" (limit {limit})"
+    """Return one measure as a line: ``comprehensiveness 0.12 (limit 0): FAILED``.
+
+    The residual is told as the share of the result that the values leave unexplained.
+    """
+    if measure.name == "residual":
+        words = _residual_words(measure)
+    else:
+        unit = "" if measure.unit == "1" else f" {measure.unit}"
+        value, limit = _told_apart(measure.value, measure.limit)
+        words = f"{measure.name.replace('_', ' ')} {value}{unit}"
+        words += f" (limit {limit})" if measure.limit is not None else ""
     if measure.passed is not None:
         words += ": passed" if measure.passed else ": FAILED"
     return words
+
+
+def _residual_words(measure: MeasureValue) -> str:
+    limit = None if measure.limit is None else measure.limit * 100
+    value, asked = _told_apart(measure.value * 100, limit)
+    if measure.value * 100 < _LEAST_PERCENT < (limit or 1.0):
+        value = f"under {_LEAST_PERCENT}"
+    return f"residual {value} % unexplained" + (f" (limit {asked} %)" if asked else "")
 
 
 def _told_apart(value: float, limit: float | None) -> tuple[str, str]:

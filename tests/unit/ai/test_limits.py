@@ -64,6 +64,23 @@ def test_an_explanation_that_would_take_too_much_memory_is_not_begun(classifier)
     assert spent == [1000, 2000]
 
 
+def test_a_method_that_refuses_its_passes_says_how_many_it_needs_and_what_to_change(classifier):
+    analysis = analyzed(classifier, OCCLUSION, budget=Budget(forwards=5))
+
+    (failure,) = analysis.failures
+    assert failure.reason == (
+        "occlusion needs at least 9 forward passes, the budget has 5: "
+        "allow more, or choose a method that takes fewer"
+    )
+
+
+def test_parameters_are_told_as_a_route_writes_them(classifier):
+    (explanation,) = analyzed(classifier, OCCLUSION).explanations
+
+    told = {name: explanation.parameters[name] for name in ("cells", "refine", "baseline")}
+    assert told == {"cells": "2", "refine": "[2]", "baseline": "blur"}
+
+
 def test_an_explanation_within_the_limit_is_made(classifier):
     analysis = analyzed(classifier, OCCLUSION, limits=Limits(memory_bytes=2**33))
 

@@ -354,16 +354,31 @@ def test_dsrdump_prints_the_report(tmp_path):
 @pytest.mark.parametrize(
     ("value", "limit", "said"),
     [
-        (0.0010004, 0.001, "residual 0.0010004 (limit 0.001): FAILED"),
-        (0.3, 0.001, "residual 0.3 (limit 0.001): FAILED"),
-        (float("nan"), 0.001, "residual nan (limit 0.001): FAILED"),
-        (0.0, 0.0, "residual 0 (limit 0): FAILED"),
+        (0.0010004, 0.001, "sufficiency 0.0010004 (limit 0.001): FAILED"),
+        (0.3, 0.001, "sufficiency 0.3 (limit 0.001): FAILED"),
+        (float("nan"), 0.001, "sufficiency nan (limit 0.001): FAILED"),
+        (0.0, 0.0, "sufficiency 0 (limit 0): FAILED"),
     ],
 )
 def test_measure_is_never_rounded_to_its_limit(value, limit, said):
-    measure = MeasureValue(name="residual", value=value, limit=limit, passed=False)
+    measure = MeasureValue(name="sufficiency", value=value, limit=limit, passed=False)
 
     assert measure_text(measure) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "said"),
+    [
+        (0.0242, 0.05, "residual 2.42 % unexplained (limit 5 %)"),
+        (0.0010004, 0.001, "residual 0.10004 % unexplained (limit 0.1 %)"),
+        (3e-7, 0.001, "residual under 0.001 % unexplained (limit 0.1 %)"),
+        (3e-7, 1e-8, "residual 3e-05 % unexplained (limit 1e-06 %)"),
+        (0.0, None, "residual under 0.001 % unexplained"),
+        (float("nan"), 0.001, "residual nan % unexplained (limit 0.1 %)"),
+    ],
+)
+def test_a_residual_is_told_as_the_share_that_is_unexplained(value, limit, said):
+    assert measure_text(MeasureValue(name="residual", value=value, limit=limit)) == said
 
 
 def test_volume_is_written_without_the_dust_of_binary_fractions():

@@ -615,7 +615,7 @@ def test_the_same_method_may_explain_twice_with_other_parameters(pellucid, study
 
     (found,) = json.loads((tmp_path / "out" / "analysis.json").read_text())["analyses"]
     assert (status, err) == (0, "")
-    assert [each["parameters"]["refine"] for each in found["explanations"]] == ["(1,)", "(1, 1)"]
+    assert [each["parameters"]["refine"] for each in found["explanations"]] == ["[1]", "[1, 1]"]
     assert {each["method"] for each in found["explanations"]} == {"occlusion"}
     assert sorted(path.name for path in (tmp_path / "out").glob("relevance-*")) == [
         "relevance-bright-occlusion-2.nii.gz",
