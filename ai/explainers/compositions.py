@@ -157,6 +157,35 @@ def var(
     return squares.sum(axes, keepdim=keepdim) / (count - lost)
 
 
+def std(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Return ``torch.std``."""
+    return var(x, *args, **kwargs).sqrt()
+
+
+def norm(
+    x: Tensor,
+    p: float | str | None = 2.0,
+    dim: int | tuple[int, ...] | None = None,
+    keepdim: bool = False,
+) -> Tensor:
+    """Return ``torch.norm`` of a finite order.
+
+    Raises
+    ------
+    NotImplementedError
+        For other orders.
+    """
+    order = 2.0 if p in (None, "fro") else p
+    if not isinstance(order, int | float) or not 0 < order < math.inf:
+        raise NotImplementedError(f"a norm of order {p}")
+    axes = tuple(range(x.ndim)) if dim is None else dim
+    if order == 2:
+        return x.square().sum(axes, keepdim=keepdim).sqrt()
+    powers: Tensor = x.abs() ** order
+    root: Tensor = powers.sum(axes, keepdim=keepdim) ** (1 / order)
+    return root
+
+
 #: By the name of the function that each stands for.
 COMPOSITIONS: Mapping[str, Callable[..., Any]] = {
     each.__name__: each

@@ -176,7 +176,7 @@ def contributions(
         Gets the names of functions that have no rule, and were followed by their derivative.
     """
     tape = Tape()
-    with torch.no_grad(), tape:
+    with differentiating(), torch.no_grad(), tape:
         f_baseline = evaluate(target, network(reference.clone()), reference)
     with differentiating():
         leaf = x.clone().requires_grad_()

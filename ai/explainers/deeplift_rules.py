@@ -29,7 +29,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ai.errors import UndifferentiableError
-from ai.explainers.compositions import COMPOSITIONS, var
+from ai.explainers.compositions import COMPOSITIONS, norm, std, var
 from ai.explainers.functions import LINEAR, Call, answered_by, call_of, is_tracked, names
 from ai.explainers.slopes import grafted, logsumexp_slope, slope_of, softmax_slope
 
@@ -45,7 +45,13 @@ _ONE_ARGUMENT = names(
 )
 _PRODUCTS = names("bmm dot einsum matmul mm mul mv")
 _MAX_POOLS = frozenset(f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))
-_FORMS: Mapping[str, Callable[..., Any]] = {**COMPOSITIONS, "var": var}
+_FORMS: Mapping[str, Callable[..., Any]] = {
+    **COMPOSITIONS,
+    "norm": norm,
+    "std": std,
+    "var": var,
+    "vector_norm": norm,
+}
 
 
 @dataclass(slots=True)
@@ -76,7 +82,7 @@ class Tape(TorchFunctionMode):
         call = call_of(func, args, kwargs or {})
         if call.name in _FORMS:
             with self:
-                return _FORMS[call.name](*call.args, **call.kwargs)
+                return call.by(_FORMS[call.name])
         if call.name in _RULES:
             self._keep(_Entry(call.name, tuple(_detached(each) for each in call.args)))
         if call.in_place:
@@ -125,7 +131,7 @@ class Slopes(TorchFunctionMode):
         call = call_of(func, args, kwargs or {})
         if call.name in _FORMS:
             with self:
-                return _FORMS[call.name](*call.args, **call.kwargs)
+                return call.by(_FORMS[call.name])
         rule = _RULES.get(call.name)
         if rule is not None:
             entry = self._entry_of(call)

@@ -120,6 +120,11 @@ class Call:
             in_place=False,
         )
 
+    def by(self, form: Callable[..., Any]) -> Any:
+        """Return the answer of a form that takes the arguments that are not None."""
+        given = {key: value for key, value in self.kwargs.items() if value is not None}
+        return form(*self.args, **given)
+
     def argument(self, position: int, key: str, default: Any = None) -> Any:
         """Return an argument that may be given by position or by name."""
         if position < len(self.args):
@@ -164,7 +169,7 @@ class Ruled(TorchFunctionMode):
             return call.native()
         if call.name in COMPOSITIONS:
             with self:
-                return COMPOSITIONS[call.name](*call.args, **call.kwargs)
+                return call.by(COMPOSITIONS[call.name])
         if call.name in self._rules:
             return answered_by(self._rules[call.name], call)
         answer = call.native()
@@ -197,6 +202,8 @@ def answered_by(rule: Rule, call: Call) -> Any:
     if not call.in_place:
         return answer
     overwritten: Tensor = call.args[0]
+    if not is_tracked(answer) and overwritten.grad_fn is not None and overwritten._base is None:  # noqa: SLF001
+        overwritten.detach_()
     return overwritten.copy_(answer)
 
 
