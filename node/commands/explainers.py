@@ -154,7 +154,11 @@ def explainer_rows(found: Sequence[Described]) -> list[dict[str, object]]:
             **(
                 {"costs here": _here(each)}
                 if each.estimate
-                else {"needs, and costs": "" if each.broken else f"{each.needs}\n{each.passes}"}
+                else {
+                    "needs of the network, and costs": ""
+                    if each.broken
+                    else f"{each.needs}\n{each.passes}"
+                }
             ),
         }
         for each in found
@@ -190,7 +194,7 @@ def detail_text(each: Described) -> str:
         "",
         each.broken or each.text.replace("``", "") or "no description",
         "",
-        f"needs        {each.needs}",
+        f"needs        {each.needs}, of the network",
         f"costs        {each.passes}",
         *([f"costs here   {_here(each)}"] if each.estimate else []),
         f"in objects   {each.called}, {concept.value} ({concept.scheme}) {concept.meaning}",
@@ -323,7 +327,7 @@ def _here(each: Described) -> str:
 
 
 def _passes(count: float, kind: str) -> str:
-    return f"{count:.4g} {kind}"
+    return f"{count:.2f}".rstrip("0").rstrip(".") + f" {kind}"
 
 
 def broken_text(found: Sequence[Described]) -> str:

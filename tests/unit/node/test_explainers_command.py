@@ -81,7 +81,7 @@ def test_one_method_is_told_in_full(pellucid):
 
     assert status == 0
     assert "With the defaults a projection takes 64 + 64 + 32 = 160 passes" in out
-    assert "needs        its output alone" in out
+    assert "needs        its output alone, of the network" in out
     assert "OCCLUSION (99PELLUCID) Occlusion" in out
     assert 'explain = [{ method = "occlusion", cells = 0, refine = [], baseline = "blur"' in out
     assert "--explain occlusion:baseline=blur" in out
@@ -139,7 +139,7 @@ def test_a_plug_in_that_says_nothing_of_itself_is_listed_all_the_same():
     told = detail_text(foreign)
 
     assert row["what it shows, and its parameters"] == "no description\nstrength=2.0, helper=?"
-    assert row["needs, and costs"] == "not stated\nnot stated"
+    assert row["needs of the network, and costs"] == "not stated\nnot stated"
     assert "no description" in told
     assert tomllib.loads(route_snippet(foreign)) == {
         "explain": [{"method": "foreign", "strength": 2.0}]
