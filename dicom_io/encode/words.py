@@ -89,8 +89,8 @@ def _residual_words(measure: MeasureValue) -> str:
     limit = None if measure.limit is None else measure.limit * 100
     value, asked = _told_apart(measure.value * 100, limit)
     if measure.value * 100 < _LEAST_PERCENT < (limit or 1.0):
-        value = f"under {_LEAST_PERCENT}"
-    return f"residual {value} % unexplained" + (f" (limit {asked} %)" if asked else "")
+        value = f"< {_LEAST_PERCENT}"
+    return f"residual {value} %" + (f" (limit {asked} %)" if asked else "")
 
 
 def _told_apart(value: float, limit: float | None) -> tuple[str, str]:

@@ -314,7 +314,7 @@ def test_every_object_carries_the_axiom_residual(method):
     assert "axiom residual 0.00041" in bands.SegmentSequence[0].SegmentDescription
     assert "axiom residual 0.00041" in overlay.DerivationDescription
     said = [line.text for section in legend.body for line in section]
-    assert [line for line in said if line.startswith("residual 0.041 % unexplained (limit ")]
+    assert [line for line in said if line.startswith("residual 0.041 % (limit ")]
 
 
 def test_rules_of_one_method_are_told_apart_in_every_viewer():

@@ -369,12 +369,12 @@ def test_measure_is_never_rounded_to_its_limit(value, limit, said):
 @pytest.mark.parametrize(
     ("value", "limit", "said"),
     [
-        (0.0242, 0.05, "residual 2.42 % unexplained (limit 5 %)"),
-        (0.0010004, 0.001, "residual 0.10004 % unexplained (limit 0.1 %)"),
-        (3e-7, 0.001, "residual under 0.001 % unexplained (limit 0.1 %)"),
-        (3e-7, 1e-8, "residual 3e-05 % unexplained (limit 1e-06 %)"),
-        (0.0, None, "residual under 0.001 % unexplained"),
-        (float("nan"), 0.001, "residual nan % unexplained (limit 0.1 %)"),
+        (0.0242, 0.05, "residual 2.42 % (limit 5 %)"),
+        (0.0010004, 0.001, "residual 0.10004 % (limit 0.1 %)"),
+        (3e-7, 0.001, "residual < 0.001 % (limit 0.1 %)"),
+        (3e-7, 1e-8, "residual 3e-05 % (limit 1e-06 %)"),
+        (0.0, None, "residual < 0.001 %"),
+        (float("nan"), 0.001, "residual nan % (limit 0.1 %)"),
     ],
 )
 def test_a_residual_is_told_as_the_share_that_is_unexplained(value, limit, said):
