@@ -25,7 +25,8 @@ class Progress:
     route: str
     #: ``load``, ``read``, ``analyze``, ``gate``, ``encode`` or ``write``.
     stage: str
-    #: Forward passes of the explanation that is being made.
+    #: Parts of the stage that are done, of all; of ``analyze``, the prediction is one part of as
+    #: many as there are explanations and one, told in thousandths.
     done: int = 0
     total: int = 0
 

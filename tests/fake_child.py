@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from node.channel import Channel
+from node.channel import CALL_OFF, Channel
 from node.process import die_with_parent
 
 
@@ -118,6 +118,20 @@ def hang(folder, wire, order):
     threading.Event().wait()
 
 
+def explain_half(folder, wire, order):
+    """Be half through, and stay there."""
+    Channel(wire).send({"kind": "progress", "done": 1500, "total": 3000})
+    threading.Event().wait()
+
+
+def explain_until_called_off(folder, wire, order):
+    """Explain until the order is called off, and be well."""
+    channel = Channel(wire)
+    channel.send({"kind": "progress", "done": 1500, "total": 3000})
+    assert channel.receive() == CALL_OFF
+    return {"kind": "error", "names": ["ExplanationCancelledError"], "message": "", "places": []}
+
+
 def babble(folder, wire, order):
     wire.sendall(b"\xff\xff\xff\xff gibberish")
     threading.Event().wait()
@@ -149,6 +163,8 @@ SCRIPTS = {
     "die once": die_once,
     "exit": leave,
     "hang": hang,
+    "explain half": explain_half,
+    "explain until called off": explain_until_called_off,
     "babble": babble,
     "error": error,
     "out of memory": out_of_memory,

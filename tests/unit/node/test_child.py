@@ -137,9 +137,28 @@ def test_order_beyond_its_time_limit_ends_the_child(tmp_path):
     assert child.pid is None
 
 
-def test_order_that_is_not_wanted_any_more_ends_the_child(child, tmp_path):
+def test_order_that_is_not_wanted_any_more_ends_a_child_that_does_not_listen(child, tmp_path):
     with pytest.raises(AbandonedError):
         run(child, order(tmp_path, "hang"), wanted=lambda: False)
+
+    assert child.pid is None
+
+
+def test_child_that_ends_its_order_when_it_is_called_off_stays_for_the_next(child, tmp_path):
+    run(child, order(tmp_path, "ok"))
+    pid = child.pid
+
+    with pytest.raises(AbandonedError):
+        run(child, order(tmp_path, "explain until called off"), wanted=lambda: False)
+    result, _ = run(child, order(tmp_path, "ok"))
+
+    assert child.pid == pid
+    assert len(result.files) == 1
+
+
+def test_child_that_dies_when_it_is_called_off_is_no_death_of_the_task(child, tmp_path):
+    with pytest.raises(AbandonedError):
+        run(child, order(tmp_path, "die"), wanted=lambda: False)
 
     assert child.pid is None
 

@@ -429,8 +429,9 @@ def test_what_cannot_be_retried_is_one_sentence(pellucid, tmp_path, ledger, word
 def test_a_worker_whose_lease_is_over_is_not_at_work(pellucid, tmp_path, ledger):
     task_id = ready_task(ledger, tmp_path / "data")
     progress = Progress(
-        worker="w", task=task_id, study_instance_uid=STUDY_UID, route="head", stage="analyze"
-    )
+        worker="w", task=task_id, study_instance_uid=STUDY_UID, route="head", stage="analyze",
+        done=1500, total=3000,
+    )  # fmt: skip
     write_progress(tmp_path / "data", progress)
 
     def at_work():
@@ -444,7 +445,7 @@ def test_a_worker_whose_lease_is_over_is_not_at_work(pellucid, tmp_path, ledger)
         alive = at_work()
 
     assert dead == []
-    assert [row["stage"] for row in alive] == ["analyze"]
+    assert [(row["stage"], row["progress"]) for row in alive] == [("analyze", "50%")]
 
 
 def test_a_node_that_is_dead_is_told_and_nothing_of_it_is_at_work(pellucid, tmp_path, ledger):

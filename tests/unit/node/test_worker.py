@@ -278,6 +278,21 @@ def test_stopping_worker_hands_its_task_back_at_once(engine, tmp_path):
     assert task.not_before <= datetime.now(UTC)
 
 
+def test_progress_tells_how_much_is_explained(engine, tmp_path):
+    ready_task(engine, tmp_path)
+    stop = threading.Event()
+    worker = Worker(engine, settings(tmp_path, "explain half"), stop)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+
+    until(lambda: any(each.done for each in read_progress(tmp_path)), seconds=10.0)
+    (progress,) = read_progress(tmp_path)
+    stop.set()
+    thread.join(10.0)
+
+    assert (progress.stage, progress.done, progress.total) == ("analyze", 1500, 3000)
+
+
 def test_progress_names_task_route_and_stage(engine, tmp_path):
     task_id = ready_task(engine, tmp_path)
     stop = threading.Event()
