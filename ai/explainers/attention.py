@@ -92,7 +92,9 @@ class AttentionRollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradAttention:
-    """Attention weighed by the target's gradient at it, through the layers (Chefer et al. 2021b).
+    """Attention weighed by the target's gradient at it, through the layers.
+
+    Chefer, Gur and Wolf 2021 (Generic attention-model explainability).
 
     Each layer counts as the mean over heads of relu(A G), A its attention and G the gradient, and
     adds to what the tokens have gathered so far: R becomes R + mean(relu(A G)) R.
