@@ -1,10 +1,14 @@
 """``--explain``: one word of the command line becomes one entry of a route."""
 
+import json
+from dataclasses import fields
+
 import pytest
 
 from node.commands.analyze import explain_specs
 from node.commands.output import MisuseError
 from node.config import ExplainSpec
+from node.plugins import EXPLAINERS, default_of, explainer_class, load_explainer, names
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,17 @@ from node.config import ExplainSpec
 )
 def test_a_word_is_a_method_its_parameters_and_what_it_explains(text, spec):
     assert explain_specs([text]) == (spec,)
+
+
+@pytest.mark.parametrize("name", names(EXPLAINERS))
+def test_every_explainer_is_made_from_the_command_line_with_all_its_parameters(name):
+    kind = explainer_class(name)
+    values = {each.name: default_of(each) for each in fields(kind) if each.init}
+    pairs = (f"{key}={json.dumps(value)}" for key, value in values.items())
+
+    (spec,) = explain_specs([f"{name}:{','.join(pairs)}"])
+
+    assert load_explainer(spec.method, spec.parameters) == kind()
 
 
 def test_nothing_asked_is_the_default_and_none_is_none():
