@@ -4,7 +4,7 @@ Sundararajan, Taly and Yan 2017. The method is complete: its values sum to what 
 on the way. How nearly they do is the residual, and the number of steps follows it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ai.capture import gradients_off
 from ai.errors import ExplanationCancelledError
 from ai.explainers.admission import DEFAULTS, admit, require_forwards
-from ai.explainers.axioms import completeness_residual, relative_to_gain
 from ai.explainers.baselines import baseline_of
 from ai.explainers.metering import fit_into
 from ai.explainers.probing import Probe, probed
+from ai.explainers.refining import gathered, refined
 from ai.model import Attribution, Needs, Settings, Target
 from dicom_io.analysis import Cost
 
@@ -29,9 +29,8 @@ class IntegratedGradients:
     one, so nothing is computed twice. The end points are among them and give the target's values
     for free. (captum computes a fixed number of steps anew each time.)
 
-    Complete enough is a rule whose residual is within ``tolerance`` and not by chance: the errors
-    of its steps, whose signs differ on a network with ReLUs, must not merely have cancelled. The
-    target's values along the way tell them for free.
+    Complete enough is a rule whose residual is within ``tolerance`` and not by chance, see
+    ``refined``: what each step is off by, the target's values along the way tell for free.
     """
 
     name: str = field(default="integrated_gradients", init=False)
@@ -39,13 +38,21 @@ class IntegratedGradients:
     passes: ClassVar[str] = "9 to 257 forward and backward"
     #: ``"blur"`` or ``"zero"``.
     baseline: str = "blur"
-    #: To stop at: of the relative residual, and of the root of the sum of the squared errors of
-    #: all steps, in the same unit.
+    #: Relative residual to stop at.
     tolerance: float = 0.01
     first_steps: int = 8
     most_steps: int = 256
     #: What the activations of one batch may take.
     memory_bytes: int = 2**31
+
+    def __post_init__(self) -> None:
+        if self.first_steps < 1 or self.most_steps < self.first_steps:
+            raise ValueError(
+                f"steps go from {self.first_steps} to {self.most_steps}, expected 1 or more first "
+                "and no fewer at most"
+            )
+        if not self.tolerance > 0:
+            raise ValueError(f"tolerance is {self.tolerance}, expected a share above 0")
 
     @gradients_off()
     def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:
@@ -79,105 +86,82 @@ class IntegratedGradients:
             network, x, target, settings, memory_bytes=self.memory_bytes, expected=least
         )
         start, baseline = baseline_of(self.baseline, probe.network, plain, settings)
-        refined = []
+        found = []
         for entry in range(x.shape[0]):
             probe.meter.allot(x.shape[0] - entry)
             here = slice(entry, entry + 1)
-            refined.append(self._refined(_Path(probe, plain[here], start[here])))
+            path = _Path(probe, plain[here], start[here], self.first_steps)
+            found.append(
+                refined(
+                    path,
+                    probe.meter,
+                    tolerance=self.tolerance,
+                    most=self.most_steps,
+                    unit="steps",
+                )
+            )
         probe.meter.finish()
-        f_baseline, f_x = (torch.cat(ends) for ends in zip(*(r.ends for r in refined), strict=True))
-        values = torch.cat([each.values for each in refined])
-        most = max(each.steps for each in refined)
-        return Attribution(
-            values=values.float(),
-            f_x=f_x,
-            f_baseline=f_baseline,
-            residual=completeness_residual(values, f_x, f_baseline),
+        most = max(each.points for each in found)
+        return gathered(
+            found,
             method=self.name,
-            layer=None,
             baseline=f"{baseline}, {most} steps",
             seed=None,
             cost=probe.cost(widest=most + 1, backwards=probe.meter.spent),
-            warnings=tuple(dict.fromkeys(each.warning for each in refined if each.warning)),
         )
-
-    def _refined(self, path: "_Path") -> "_Refined":
-        steps = self.first_steps
-        total = path.gradients([step / steps for step in range(steps + 1)])
-        if total is None:
-            raise ExplanationCancelledError(f"{self.name}: cancelled in the first {steps} steps")
-        while True:
-            rule = _Refined(values=path.way * (total / steps), ends=path.ends(), steps=steps)
-            residual, scatter = rule.residual(), path.scatter()
-            if max(residual, scatter) <= self.tolerance:
-                return rule
-            reason = self._reason_to_stop(path, steps)
-            finer = None
-            if not reason:
-                finer = path.gradients([step / (2 * steps) for step in range(1, 2 * steps, 2)])
-            if finer is None:
-                told = f"residual {residual:.2g} after {steps} steps, wanted {self.tolerance:.2g}"
-                if residual <= self.tolerance:
-                    told = f"{told}, but by chance: the errors of the steps make {scatter:.2g}"
-                return replace(rule, warning=f"{told} ({reason or 'cancelled'})")
-            total, steps = total + finer, 2 * steps
-
-    def _reason_to_stop(self, path: "_Path", steps: int) -> str:
-        if 2 * steps > self.most_steps:
-            return "the most steps are reached"
-        return "" if path.probe.meter.affords(steps) else "the budget is spent"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Refined:
-    """What the finest rule gave for one entry."""
-
-    values: Tensor
-    #: The target at the baseline and at the image, [1] each.
-    ends: tuple[Tensor, Tensor]
-    steps: int
-    warning: str = ""
-
-    def residual(self) -> float:
-        f_baseline, f_x = self.ends
-        return float(completeness_residual(self.values, f_x, f_baseline))
 
 
 class _Path:
-    """The straight way from a baseline to an image, one entry each, and the target along it."""
+    """The straight way from a baseline to an image, one entry each, by the trapezoid rule.
 
-    def __init__(self, probe: Probe, x: Tensor, start: Tensor) -> None:
-        self.probe = probe
-        self._start, self.way = start, x - start
+    Raises
+    ------
+    ExplanationCancelledError
+        If the caller cancelled in the first rule.
+    """
+
+    def __init__(self, probe: Probe, x: Tensor, start: Tensor, steps: int) -> None:
+        self._probe = probe
+        self._start, self._way = start, x - start
         #: By point from 0 to 1: the target there, and how fast it grows along the way.
         self._seen: dict[float, tuple[Tensor, Tensor]] = {}
+        #: Sum of the gradients; those of the two ends count half.
+        self._total = torch.zeros_like(x)
+        self.points = steps
+        if not self._visited([step / steps for step in range(steps + 1)]):
+            raise ExplanationCancelledError(
+                f"integrated_gradients: cancelled in the first {steps} steps"
+            )
 
-    def gradients(self, points: list[float]) -> Tensor | None:
-        """Return the sum of the gradients at points from 0 to 1, both of which count half.
-
-        None if the caller cancelled in between.
-        """
-        total, visited = torch.zeros_like(self.way), 0
-        for part in self.probe.parts(len(points)):
-            places = torch.cat([self._start + point * self.way for point in points[part]])
-            values, gradients = self.probe.gradients(places)
-            for point, gradient, value in zip(points[part], gradients, values, strict=True):
-                total += gradient * (0.5 if point in {0.0, 1.0} else 1.0)
-                self._seen[point] = (value, (gradient * self.way).sum(dtype=torch.float64))
-            visited = part.stop
-        return total if visited == len(points) else None
+    def values(self) -> Tensor:
+        return self._way * (self._total / self.points)
 
     def ends(self) -> tuple[Tensor, Tensor]:
-        """Return the target at the baseline and at the image, [1] each."""
         return self._seen[0.0][0][None], self._seen[1.0][0][None]
 
-    def scatter(self) -> float:
-        """Return the root of the sum of the squared errors of all steps, relative to the gain.
-
-        What the residual of the rule is expected to be if the errors' signs are random.
-        """
+    def errors(self) -> Tensor:
         seen = [self._seen[point] for point in sorted(self._seen)]
         values, slopes = (torch.stack(each).double() for each in zip(*seen, strict=True))
-        errors = (slopes[1:] + slopes[:-1]) / (2 * (len(seen) - 1)) - values.diff()
-        f_baseline, f_x = self.ends()
-        return float(relative_to_gain(errors.norm(), f_x, f_baseline))
+        return (slopes[1:] + slopes[:-1]) / (2 * self.points) - values.diff()
+
+    def refine(self) -> bool:
+        finer = 2 * self.points
+        if not self._visited([step / finer for step in range(1, finer, 2)]):
+            return False
+        self.points = finer
+        return True
+
+    def _visited(self, points: list[float]) -> bool:
+        """Return whether all points could be visited; else nothing is changed."""
+        total, seen = torch.zeros_like(self._total), {}
+        for part in self._probe.parts(len(points)):
+            places = torch.cat([self._start + point * self._way for point in points[part]])
+            values, gradients = self._probe.gradients(places)
+            for point, gradient, value in zip(points[part], gradients, values, strict=True):
+                total += gradient * (0.5 if point in {0.0, 1.0} else 1.0)
+                seen[point] = (value, (gradient * self._way).sum(dtype=torch.float64))
+        if len(seen) < len(points):
+            return False
+        self._total += total
+        self._seen |= seen
+        return True

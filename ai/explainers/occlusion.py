@@ -47,6 +47,12 @@ class Occlusion:
     #: What the activations of one batch may take.
     memory_bytes: int = 2**31
 
+    def __post_init__(self) -> None:
+        if self.cells < 0:
+            raise ValueError(f"cells is {self.cells}, expected 1 or more, or 0 for the default")
+        if any(count < 0 for count in self.refine):
+            raise ValueError(f"refine is {self.refine}, expected counts of cells, 0 or more")
+
     @gradients_off()
     def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:
         """Return what ``explain`` takes at most."""

@@ -1,6 +1,6 @@
 """Asking a network about one target at many places, as memory, budget and caller allow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,15 +48,31 @@ class Probe:
         UndifferentiableError
             If the target has no gradient at the input.
         """
+        values, gradients, _ = self.gradients_with(places, ())
+        return values, gradients
+
+    def gradients_with(
+        self, places: Tensor, others: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return the same, and the gradients of the targets' sum at other leaves of the graph.
+
+        A leaf that the target does not depend on has the gradient zero.
+        """
         with differentiating():
             leaf = places.detach().clone().requires_grad_()
             # A network may work in place on what it is given, but autograd keeps leaves from that.
             values = evaluate(self.target, self.network(leaf.clone()), leaf)
-            if not values.requires_grad:
+            gradient, *rest = (
+                torch.autograd.grad(values.sum(), [leaf, *others], allow_unused=True)
+                if values.requires_grad
+                else [None]
+            )
+            if gradient is None:
                 raise UndifferentiableError("the target has no gradient at the input")
-            (gradients,) = torch.autograd.grad(values.sum(), leaf)
         self.meter.spend(places.shape[0])
-        return values.detach(), gradients
+        zeros = (torch.zeros_like(other) for other in others)
+        given = (zero if each is None else each for each, zero in zip(rest, zeros, strict=True))
+        return values.detach(), gradient, tuple(given)
 
     def cost(self, *, widest: int, backwards: int = 0) -> Cost:
         """Return what was spent, if at most ``widest`` places were due at once."""

@@ -95,7 +95,7 @@ def test_a_rule_that_stays_complete_by_chance_says_so():
 
     assert found.residual.item() == 0.0
     assert found.warnings == (
-        "residual 0 after 8 steps, wanted 0.01, but by chance: the errors of the steps make 0.035 "
+        "residual 0 after 8 steps, wanted 0.01, but by chance: single errors make 0.035 "
         "(the most steps are reached)",
     )
 
@@ -241,3 +241,41 @@ def test_a_target_without_a_gradient_is_refused():
             image(1, 1, 6, 5),
             lambda output, x: torch.zeros(x.shape[0]),
         )
+
+
+class Product(nn.Module):
+    """x1 x2."""
+
+    def forward(self, x):
+        return x.flatten(1).prod(1, keepdim=True)
+
+
+def test_a_product_is_split_between_its_factors():
+    x = torch.tensor([[[3.0, -2.0]]])
+
+    found = IntegratedGradients(baseline="zero").explain(Product().eval(), x, ClassLogit(0))
+
+    assert found.values.flatten().tolist() == pytest.approx([-3.0, -3.0])
+
+
+def test_a_sum_over_voxels_gives_each_its_own_gain():
+    x = torch.tensor([[[1.0, -2.0, 0.5]]])
+
+    found = IntegratedGradients(baseline="zero", tolerance=1e-5, most_steps=1024).explain(
+        Cubes().eval(), x, ClassLogit(0)
+    )
+
+    assert found.values.flatten().tolist() == pytest.approx([1.0, -8.0, 0.125], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"first_steps": 0}, "steps go from 0 to 256"),
+        ({"first_steps": 16, "most_steps": 8}, "steps go from 16 to 8"),
+        ({"tolerance": 0.0}, "tolerance is 0.0, expected a share above 0"),
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        IntegratedGradients(**parameters)

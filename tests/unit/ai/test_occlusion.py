@@ -134,3 +134,32 @@ def test_cells_are_no_finer_than_the_image():
     found = Occlusion().explain(Linear(image(1, 1, 1, 4)).eval(), image(1, 1, 1, 4), ClassLogit(0))
 
     assert found.values.shape == (1, 1, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"cells": -1}, "cells is -1, expected 1 or more"),
+        ({"refine": [4, -1]}, r"refine is \[4, -1\], expected counts of cells"),
+    ],
+)
+def test_parameters_that_mean_nothing_are_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        Occlusion(**parameters)
+
+
+class Product(nn.Module):
+    """x1 x2."""
+
+    def forward(self, x):
+        return x.flatten(1).prod(1, keepdim=True)
+
+
+def test_either_factor_of_a_product_is_worth_all_of_it():
+    x = torch.tensor([[[3.0, -2.0]]])
+
+    found = Occlusion(baseline="zero", cells=2, refine=(0,)).explain(
+        Product().eval(), x, ClassLogit(0)
+    )
+
+    assert found.values.tolist() == [[[-6.0, -6.0]]]
