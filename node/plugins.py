@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
 
@@ -63,7 +63,10 @@ def explainer_class(name: str) -> type[Any]:
     PluginError
         There is no such explainer, or it does not load.
     """
-    return cast("type[Any]", _load(EXPLAINERS, name))
+    kind = _load(EXPLAINERS, name)
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise PluginError(f"explainer {name!r} is no dataclass: {kind!r}")
+    return kind
 
 
 def default_of(field: "Field[Any]") -> object:

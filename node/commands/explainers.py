@@ -147,19 +147,13 @@ def explainer_rows(found: Sequence[Described]) -> list[dict[str, object]]:
 
     Beside a network, what it needs and costs in general gives way to what it costs there.
     """
+    somewhere = any(each.estimate for each in found)
+    column = "costs here" if somewhere else "needs of the network, and costs"
     return [
         {
             "method": each.method,
             "what it shows, and its parameters": each.broken or _with_parameters(each),
-            **(
-                {"costs here": _here(each)}
-                if each.estimate
-                else {
-                    "needs of the network, and costs": ""
-                    if each.broken
-                    else f"{each.needs}\n{each.passes}"
-                }
-            ),
+            column: "" if each.broken else _here(each) or f"{each.needs}\n{each.passes}",
         }
         for each in found
     ]
@@ -254,9 +248,13 @@ def _parameters(kind: type[Any]) -> Iterator[ParameterLine]:
             default = default_of(each)
             yield ParameterLine(
                 name=each.name,
-                default="" if default is MISSING or default is None else json.dumps(default),
+                default="" if default is MISSING or default is None else _toml(default),
                 meaning=comments.get(each.name, "").replace("``", ""),
             )
+
+
+def _toml(default: object) -> str:
+    return json.dumps(default, default=str)
 
 
 def _comments(kind: type[Any]) -> dict[str, str]:
@@ -312,10 +310,12 @@ def _brief(line: ParameterLine) -> str:
 
 
 def _here(each: Described) -> str:
-    """Return what a method takes on the network that was asked about, in words."""
+    """Return what a method takes on the network that was asked about; empty if none was."""
     from ai.limits import memory_text
 
     estimate: dict[str, Any] = each.estimate
+    if not estimate:
+        return ""
     if not estimate["applicable"]:
         return f"not applicable: {estimate['why']}"
     words = [f"at most {_passes(estimate['forwards'], 'forward')}"]
