@@ -42,6 +42,7 @@ QUICK = {
     "deeplift_shap": {"references": 3},
     "integrated_gradients": {"most_steps": 32},
     "occlusion": {"cells": 3, "refine": (2,)},
+    "smoothgrad": {"samples": 8},
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
