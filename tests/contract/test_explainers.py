@@ -40,6 +40,7 @@ SEEN_FROM_OUTSIDE = {Needs.OUTPUT, Needs.GRADIENT}
 #: A rougher but quicker setting where the default is meant for real images.
 QUICK = {
     "deeplift_shap": {"references": 3},
+    "expected_gradients": {"most_samples": 64},
     "integrated_gradients": {"most_steps": 32},
     "occlusion": {"cells": 3, "refine": (2,)},
     "smoothgrad": {"samples": 8},
