@@ -43,6 +43,7 @@ QUICK = {
     "expected_gradients": {"most_samples": 64},
     "integrated_gradients": {"most_steps": 32},
     "occlusion": {"cells": 3, "refine": (2,)},
+    "rise": {"cells": 3, "masks": 64},
     "smoothgrad": {"samples": 8},
 }
 
