@@ -8,12 +8,12 @@ fails in between.
 import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from ai.errors import UnknownLayerError, UnsuitableLayerError
+from ai.errors import UnknownLayerError
 
 
 def private_copy(network: nn.Module) -> nn.Module:
@@ -43,50 +43,19 @@ def gradients_off() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def captured(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect the activations of named layers while the network runs inside the context.
-
-    The gradient graph begins at the earliest of the layers if the network is frozen (see
-    ``private_copy``) and its input asks for no gradient: what lies before costs no memory. What
-    follows a layer receives a clone, so that an in-place operation, such as
-    ``ReLU(inplace=True)``, does not overwrite the activation. Of a layer that runs several times
-    the last run is kept.
-
-    Parameters
-    ----------
-    network
-        The network, of which the layers get hooks that are removed at the end.
-    layers
-        Names as in ``network.named_modules()``.
+def find_layers(network: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """Return the modules of names as in ``network.named_modules()``.
 
     Raises
     ------
     UnknownLayerError
         If a name does not exist; the message suggests the nearest.
-    UnsuitableLayerError
-        If a layer returns something else than a floating tensor.
     """
     modules = dict(network.named_modules(remove_duplicate=False))
-    activations: dict[str, Tensor] = {}
-
-    def keep(name: str, output: object) -> Tensor:
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            raise UnsuitableLayerError(f"layer {name!r} returns no floating tensor")
-        held = output if output.requires_grad else output.detach().requires_grad_()
-        activations[name] = held
-        return held.clone()
-
-    with ExitStack() as hooks:
-        for name in layers:
-            module = modules.get(name)
-            if module is None or not name:
-                raise UnknownLayerError(_unknown_layer(name, modules))
-            handle = module.register_forward_hook(
-                lambda _module, _inputs, output, name=name: keep(name, output)
-            )
-            hooks.callback(handle.remove)
-        yield activations
+    for name in names:
+        if name not in modules or not name:
+            raise UnknownLayerError(_unknown_layer(name, modules))
+    return {name: modules[name] for name in names}
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -46,6 +46,18 @@ def admit(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
                 f"{name or 'the network'} ({type(module).__name__}) is in training mode; "
                 "call network.eval() first"
             )
+    plain = admit_input(x)
+    return private_copy(network), plain
+
+
+def admit_input(x: Tensor) -> Tensor:
+    """Return the input as a plain tensor, for a network that was admitted before.
+
+    Raises
+    ------
+    InputTensorError
+        As ``admit``.
+    """
     if x.ndim < 3 or not x.is_floating_point():
         raise InputTensorError(
             f"expected a float tensor [B, C, *S], at least one axis in space, got {x.dtype} "
@@ -56,7 +68,7 @@ def admit(network: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
         raise InputTensorError(f"{wrong} of {x.numel()} input values are NaN or infinite")
     with torch.inference_mode(mode=False):
         plain = x.as_subclass(Tensor).detach()
-        return private_copy(network), plain.clone() if plain.is_inference() else plain
+        return plain.clone() if plain.is_inference() else plain
 
 
 def require_transparent(network: nn.Module, method: str) -> None:

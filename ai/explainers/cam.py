@@ -6,7 +6,7 @@ any number of layers, from one forward pass and one backward pass that ends at t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,18 +15,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ai.capture import gradients_off
-from ai.explainers import cam_pass
-from ai.explainers.admission import DEFAULTS, require_transparent
-from ai.explainers.layers import Layout, coarsest_layer, fine_layers, layout_of
+from ai.errors import ExplanationCancelledError, UnsuitableLayerError
+from ai.explainers.admission import DEFAULTS, admit, require_forwards, require_transparent
+from ai.explainers.cam_pass import Evidence, Pass, Watched, fused, planned
+from ai.explainers.heads import is_read_linearly
+from ai.explainers.layers import coarsest_layer, fine_layers
+from ai.explainers.layout import Layout, layout_of
 from ai.model import Attribution, Needs, Settings, Target
 from dicom_io.analysis import Cost
 
+#: What is said of a map of zeros: cut at zero, it hides that all evidence is against the target.
+NOTHING_FOR_IT = "nothing at this layer speaks for the target: the map is zero"
 #: A channel whose values cancel to less than this share of their size has no sum to divide by.
 _CANCELLED = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CAM(ABC):
+class ClassActivationMap(ABC):
     """One formula over A and G; everything else about a CAM is the same for all."""
 
     needs: ClassVar[Needs] = Needs.LAYERS
@@ -48,6 +53,13 @@ class CAM(ABC):
     def choose_layers(self, layout: Layout) -> tuple[str, ...]:
         """Return the layers to explain at where nobody names them, earliest first."""
 
+    def require_suitable(self, layer: str, running: Pass) -> None:  # noqa: B027
+        """Refuse a layer that the method is not defined on; most are on any feature map."""
+
+    def warnings(self, running: Pass) -> tuple[str, ...]:  # noqa: ARG002
+        """Return what a reader of the map must know."""
+        return ()
+
     def estimate_cost(self, network: nn.Module, x: Tensor) -> Cost:
         """Return what ``explain`` will take at the layers it would choose.
 
@@ -68,7 +80,51 @@ class CAM(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GradCAM(CAM):
+class CAM(ClassActivationMap):
+    """The map that the network's last linear layer reads, by its weights (Zhou et al. 2016).
+
+    Defined where a global average pooling and one linear layer follow the map, in either order: the
+    mean of the signed map over space is the logit less its bias. A segmenter that ends in a 1 x 1
+    convolution reads its last map at each place; there the mean over the segment is its mass less
+    the bias. That the network ends so is verified by its values, not believed by its names.
+    """
+
+    name: str = field(default="cam", init=False)
+    #: The paper cuts nothing off.
+    signed: bool = True
+
+    def combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
+        """Return sum over k of w_k A_k where the target is read; G is w over the places there."""
+        read = (gradient != 0).any(dim=1)
+        places = read.flatten(1).sum(dim=1).view(-1, *[1] * (read.ndim - 1))
+        return (gradient * activation).sum(dim=1) * places
+
+    def choose_layers(self, layout: Layout) -> tuple[str, ...]:
+        """Return the map that the last linear layer reads.
+
+        Raises
+        ------
+        UnsuitableLayerError
+            If no linear layer gives the output from a map.
+        """
+        if layout.read_linearly is None:
+            raise UnsuitableLayerError(_no_linear_head("the network"))
+        return (layout.read_linearly,)
+
+    def require_suitable(self, layer: str, running: Pass) -> None:
+        """Refuse a layer whose map, pooled, is not what a linear layer makes the output of."""
+        maps = running.reader.apart(running.activation(layer))
+        if not is_read_linearly(running.network, maps, running.output_tensor):
+            raise UnsuitableLayerError(_no_linear_head(f"behind layer {layer!r} the network"))
+
+    def warnings(self, running: Pass) -> tuple[str, ...]:
+        """Say of a segment's map that it is its logit."""
+        outlined = running.output_tensor.ndim > 2
+        return ("the map is the segment's own logit: where it was drawn, not why",) * outlined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradCAM(ClassActivationMap):
     """Channels weighed by their mean gradient (Selvaraju et al. 2017)."""
 
     name: str = field(default="grad_cam", init=False)
@@ -83,7 +139,7 @@ class GradCAM(CAM):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GradCAMPlusPlus(CAM):
+class GradCAMPlusPlus(ClassActivationMap):
     """Channels weighed by their positive gradients, each by its share (Chattopadhay et al. 2018).
 
     The share is written as alpha = 1 / (2 + S G), S the sum of the channel's positive activation.
@@ -105,7 +161,7 @@ class GradCAMPlusPlus(CAM):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HiResCAM(CAM):
+class HiResCAM(ClassActivationMap):
     """Each place weighed by its own gradient (Draelos and Carin 2020).
 
     Where only linear operations follow the layer, the signed map sums to the target less its bias.
@@ -123,14 +179,19 @@ class HiResCAM(CAM):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCAM(CAM):
-    """Each place weighed by its own positive gradient (Jiang et al. 2021)."""
+class LayerCAM(ClassActivationMap):
+    """Each place weighed by its own positive gradient (Jiang et al. 2021).
+
+    The paper writes relu(G) A and means maps that a ReLU left without negative values. Elsewhere,
+    as among the tokens of a transformer, not the sign of G but that of G A tells what speaks for
+    the target. So the positive products are summed: the same wherever A is not negative.
+    """
 
     name: str = field(default="layer_cam", init=False)
 
     def combine(self, activation: Tensor, gradient: Tensor) -> Tensor:
-        """Return sum over k of relu(G_k) A_k."""
-        return (gradient.clamp(min=0) * activation).sum(dim=1)
+        """Return sum over k of relu(G_k A_k); never negative."""
+        return (gradient * activation).clamp(min=0).sum(dim=1)
 
     def choose_layers(self, layout: Layout) -> tuple[str, ...]:
         """Return the layers at stride 8 and 16."""
@@ -138,7 +199,7 @@ class LayerCAM(CAM):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class XGradCAM(CAM):
+class XGradCAM(ClassActivationMap):
     """Channels weighed by their gradient at the places where they are active (Fu et al. 2020).
 
     A channel that is silent, or whose values cancel, has no weight: the paper divides by its sum.
@@ -160,7 +221,7 @@ class XGradCAM(CAM):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EigenCAM(CAM):
+class EigenCAM(ClassActivationMap):
     """The activations along their first principal direction (Muhammad and Yeasin 2020).
 
     It shows what the layer sees, for whatever target: a control more than an explanation. The
@@ -179,13 +240,17 @@ class EigenCAM(CAM):
         """Return the layer of the coarsest map, as the paper has it."""
         return coarsest_layer(layout, depth=self.depth)
 
+    def warnings(self, running: Pass) -> tuple[str, ...]:  # noqa: ARG002
+        """Say that the target plays no part."""
+        return ("the map does not depend on the target",)
+
 
 @gradients_off()
 def explain_all(
     network: nn.Module,
     x: Tensor,
     target: Target,
-    variants: Sequence[CAM],
+    variants: Sequence[ClassActivationMap],
     settings: Settings = DEFAULTS,
 ) -> dict[str, Attribution]:
     """Return the attribution of each variant, by its name, from one forward and one backward pass.
@@ -219,32 +284,82 @@ def explain_all(
         UnsuitableLayerError, TargetError, BudgetError or ExplanationCancelledError: see there.
     """
     method = variants[0].name if len(variants) == 1 else "the CAM family"
-    plan = cam_pass.planned(network, x, variants, settings=settings, method=method)
-    found = cam_pass.run(network, x, target, layers=plan.all_layers, settings=settings)
+    require_transparent(network, method)
+    require_forwards(settings, 1, method)
+    frozen, plain = admit(network, x)
+    plan = planned(frozen, plain, variants, settings)
+    require_uncancelled(settings)
+    running = Watched(frozen, plain, plan).run(plain)
+    f_x, evidence = running.towards(target, plan.all_layers, keep_graph=False)
+    report_done(settings)
     cost = Cost(
         forwards=(1.0 + plan.forwards) / len(variants),
         backwards=1.0 / len(variants),
         peak_bytes=plan.peak_bytes,
     )
     return {
-        variant.name: Attribution(
-            values=cam_pass.fused(
-                [variant.combine(*found.layers[layer]) for layer in plan.layers[variant.name]],
-                extents=x.shape[2:],
-                signed=variant.signed,
-            ),
-            f_x=found.f_x,
-            f_baseline=None,
-            residual=None,
-            method=variant.name,
-            layer=", ".join(plan.layers[variant.name]),
-            baseline=None,
-            seed=None,
-            cost=cost,
-            warnings=_warnings(variant),
+        variant.name: attributed(
+            variant, running, {layer: evidence[layer] for layer in layers}, f_x=f_x, cost=cost
         )
-        for variant in variants
+        for variant, layers in zip(variants, plan.layers, strict=True)
     }
+
+
+def attributed(
+    variant: ClassActivationMap,
+    running: Pass,
+    evidence: Mapping[str, Evidence],
+    *,
+    f_x: Tensor,
+    cost: Cost,
+) -> Attribution:
+    """Return what a variant makes of the evidence at its layers, earliest first.
+
+    Raises
+    ------
+    UnsuitableLayerError
+        If the variant is not defined on one of the layers.
+    """
+    for layer in evidence:
+        variant.require_suitable(layer, running)
+    reader = running.reader
+    maps = [variant.combine(each.activation, each.gradient) for each in evidence.values()]
+    grid = fused(
+        [reader.apart(each) for each in maps], extents=reader.extents, signed=variant.signed
+    )
+    values = reader.on_input(grid)
+    against = () if bool(values.any()) else (NOTHING_FOR_IT,)
+    return Attribution(
+        values=values,
+        f_x=f_x,
+        f_baseline=None,
+        residual=None,
+        method=variant.name,
+        layer=", ".join(evidence),
+        baseline=None,
+        seed=None,
+        cost=cost,
+        warnings=(*variant.warnings(running), *against),
+    )
+
+
+def require_uncancelled(settings: Settings) -> None:
+    """Refuse to begin what the caller has cancelled.
+
+    Raises
+    ------
+    ExplanationCancelledError
+        If so.
+    """
+    budget = settings.budget
+    if budget and budget.cancelled and budget.cancelled():
+        raise ExplanationCancelledError("cancelled before the forward pass")
+
+
+def report_done(settings: Settings) -> None:
+    """Tell the caller that the one pass is done."""
+    if settings.budget and settings.budget.report:
+        settings.budget.report(1, 1)
 
 
 def _weighted(activation: Tensor, weights: Tensor) -> Tensor:
@@ -261,5 +376,9 @@ def _principal(cells: Tensor) -> Tensor:
     return functional.normalize((cells @ across)[:, :, 0], dim=1)
 
 
-def _warnings(variant: CAM) -> tuple[str, ...]:
-    return ("the map does not depend on the target",) if isinstance(variant, EigenCAM) else ()
+def _no_linear_head(what: str) -> str:
+    return (
+        f"cam is defined by a global average pooling and one linear layer, and {what} does not end "
+        "so: no linear layer gives the output from a pooled map; use grad_cam, which weighs the "
+        "channels of any layer, or layer_cam"
+    )

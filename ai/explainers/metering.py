@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ai.explainers.layers import reduced_layout_of
+from ai.explainers.layout import reduced_layout_of
 from ai.model import Budget
 
 #: Bytes of activations per byte of input, where a network's maps cannot be listed.

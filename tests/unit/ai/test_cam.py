@@ -9,8 +9,8 @@ from monai.visualize import GradCAM as MonaiGradCAM
 from torch import nn
 from torch.nn import functional
 
+from ai.capture import private_copy
 from ai.errors import UnknownLayerError, UnsuitableLayerError
-from ai.explainers import cam_pass
 from ai.explainers.cam import (
     EigenCAM,
     GradCAM,
@@ -20,6 +20,7 @@ from ai.explainers.cam import (
     XGradCAM,
     explain_all,
 )
+from ai.explainers.cam_pass import Plan, Watched, fused
 from ai.model import Settings
 from ai.targets import ClassLogit, SegmentMass
 from tests.build_networks import LinearAfterIdentity, classifier, image, meshnet
@@ -174,22 +175,29 @@ def test_all_variants_in_one_pass_equal_each_alone():
     assert sum(each.cost.backwards for each in together.values()) == pytest.approx(1.0)
 
 
+def run_at(network, x, layers):
+    return Watched(private_copy(network), x, Plan(layers=(layers,))).run(x)
+
+
 def test_one_pass_serves_several_layers():
     network, x = classifier(), image(1, 1, 64, 64)
 
-    both = cam_pass.run(network, x, ClassLogit(0), layers=("5", "8"), settings=Settings())
-    for layer in ("5", "8"):
-        alone = cam_pass.run(network, x, ClassLogit(0), layers=(layer,), settings=Settings())
+    together = run_at(network, x, ("5", "8"))
+    _f_x, both = together.towards(ClassLogit(0), ("5", "8"), keep_graph=False)
 
-        assert torch.equal(both.layers[layer][0], alone.layers[layer][0])
-        assert torch.allclose(both.layers[layer][1], alone.layers[layer][1], atol=1e-8)
-    assert torch.equal(both.output, network(x))
+    for layer in ("5", "8"):
+        _f_x, alone = run_at(network, x, (layer,)).towards(
+            ClassLogit(0), (layer,), keep_graph=False
+        )
+        assert torch.equal(both[layer].activation, alone[layer].activation)
+        assert torch.allclose(both[layer].gradient, alone[layer].gradient, atol=1e-8)
+    assert torch.equal(together.output_tensor, network(x))
 
 
 def test_layers_are_fused_by_their_shares_in_the_size_of_the_last():
     coarse, fine = torch.tensor([[[0.0, 8.0]]]), torch.tensor([[[4.0, 2.0, 0.0, 0.0]]])
 
-    values = cam_pass.fused([fine, coarse], extents=(1, 4), signed=False)
+    values = fused([fine, coarse], extents=(1, 4), signed=False)
 
     # Shares: 1, .5, 0, 0 and 0, .25, .75, 1 (linear, half-cell centers); the mean times 8.
     assert values.tolist() == [[[[4.0, 3.0, 3.0, 4.0]]]]
@@ -198,7 +206,7 @@ def test_layers_are_fused_by_their_shares_in_the_size_of_the_last():
 def test_a_layer_without_any_relevance_does_not_spoil_the_fusion():
     silent, fine = torch.zeros(1, 1, 2), torch.tensor([[[4.0, 2.0, 0.0, 0.0]]])
 
-    values = cam_pass.fused([silent, fine], extents=(1, 4), signed=False)
+    values = fused([silent, fine], extents=(1, 4), signed=False)
 
     assert values.tolist() == [[[[2.0, 1.0, 0.0, 0.0]]]]
 

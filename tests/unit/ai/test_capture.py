@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ai.capture import captured, fingerprint, gradients_on, private_copy
-from ai.errors import UnknownLayerError, UnsuitableLayerError
+from ai.capture import find_layers, fingerprint, private_copy
+from ai.errors import UnknownLayerError
 from tests.build_networks import classifier, image
 
 
@@ -57,58 +57,22 @@ def test_hooks_of_the_original_run_on_the_copy():
     assert torch.equal(private_copy(network)(x), network(x))
 
 
-def test_the_activation_is_not_overwritten_by_an_in_place_relu():
-    network, x = private_copy(classifier()), image(1, 1, 32, 32)
-    expected = network[1](network[0](x))
-
-    with gradients_on(), captured(network, ["1"]) as activations:
-        network(x)
-
-    assert torch.equal(activations["1"], expected)
-    assert (expected < 0).any()
-
-
-def test_the_graph_begins_at_the_earliest_layer():
-    network, x = private_copy(classifier()), image(1, 1, 32, 32)
-
-    with gradients_on(), captured(network, ["4", "7"]) as activations:
-        output = network(x)
-        gradients = torch.autograd.grad(output[:, 0].sum(), [activations["4"], activations["7"]])
-
-    assert activations["4"].is_leaf
-    assert not activations["7"].is_leaf
-    assert all((gradient != 0).any() for gradient in gradients)
-
-
 @pytest.mark.parametrize("name", ["convv", ""])
 def test_a_layer_that_does_not_exist_is_answered_with_the_nearest(name):
     network = nn.Sequential()
     network.add_module("conv1", nn.Conv2d(1, 2, 3))
     network.add_module("relu", nn.ReLU())
 
-    with (
-        pytest.raises(UnknownLayerError, match=r"nearest: .*conv1"),
-        captured(network, ["relu", name]),
-    ):
-        pass
-
-    assert not network.relu._forward_hooks
+    with pytest.raises(UnknownLayerError, match=r"nearest: .*conv1"):
+        find_layers(network, ["relu", name])
 
 
-def test_a_layer_that_returns_no_tensor_is_refused():
-    class Pair(nn.Module):
-        def forward(self, x):
-            return x, x
+def test_layers_are_found_under_each_of_their_names():
+    relu = nn.ReLU()
 
-    network = nn.Sequential(Pair())
+    found = find_layers(nn.Sequential(relu, nn.Sequential(relu)), ["1.0", "0"])
 
-    with (
-        pytest.raises(UnsuitableLayerError, match="layer '0' returns no floating tensor"),
-        captured(network, ["0"]),
-    ):
-        network(image(1, 1, 4, 4))
-
-    assert not network[0]._forward_hooks
+    assert found == {"1.0": relu, "0": relu}
 
 
 CHANGES = {

@@ -3,7 +3,8 @@ import torch
 from monai.networks import nets
 from torch import nn
 
-from ai.explainers.layers import coarsest_layer, fine_layers, layout_of, middle_layer
+from ai.explainers.layers import coarsest_layer, fine_layers, middle_layer
+from ai.explainers.layout import layout_of
 from tests.build_networks import classifier, image, meshnet
 
 
