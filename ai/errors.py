@@ -70,3 +70,11 @@ class ExplanationCancelledError(ExplanationError):
 
 class MeasureError(ValueError):
     """A measure was asked of values that it is not defined for."""
+
+
+class CalibrationError(ValueError):
+    """Known cases do not determine what was to be fitted: too few, all alike, or all answered."""
+
+
+class ReliabilityError(RuntimeError):
+    """What was fitted to a model cannot be read, or belongs to other weights or other widths."""

@@ -24,14 +24,9 @@ from rich.table import Table
 from ai.explainers.cam import LayerCAM
 from ai.model import ModelSettings
 from ai.models.phantom import WEIGHTS_SHA256, PhantomModel, load
-from ai.phantom.figures import (
-    Reading,
-    area_under_curve,
-    mean_localizations,
-    read_phantom,
-    threshold_area,
-)
+from ai.phantom.figures import Reading, mean_localizations, read_phantom, threshold_area
 from ai.phantom.make import make_phantom
+from ai.reliability.discrimination import area_under_curve
 
 RESULTS = Path(__file__).parent / "results" / "phantom.json"
 EXPLAINERS = {"layer_cam": LayerCAM()}

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from ai.errors import MeasureError
 from ai.model import Explainer, Model
 from ai.phantom.make import Phantom
 from ai.prepare import to_source_grid
@@ -17,6 +15,7 @@ from ai.quality.localization import (
     relevance_mass_accuracy,
     relevance_rank_accuracy,
 )
+from ai.reliability.discrimination import area_under_curve
 from ai.targets import ClassLogit
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99, 99.9)
@@ -97,23 +96,6 @@ def brightness_statistics(image: NDArray[np.float32]) -> dict[str, float]:
         "variation": float(head.std() / head.mean()),
         **{f"percentile {p:g}": float(v) for p, v in zip(_PERCENTILES, percentiles, strict=True)},
     }
-
-
-def area_under_curve(scores: Sequence[float], truths: Sequence[bool]) -> float:
-    """Return the area under the ROC curve, ties counted by half (Mann and Whitney 1947).
-
-    Raises
-    ------
-    MeasureError
-        If all truths are alike.
-    """
-    positive = np.asarray(truths, dtype=np.bool_)
-    count = int(positive.sum())
-    if count in {0, len(positive)}:
-        raise MeasureError(f"{count} of {len(positive)} phantoms have a lesion: need both kinds")
-    ranks = rankdata(scores)
-    wins = ranks[positive].sum() - count * (count + 1) / 2
-    return float(wins / (count * (len(positive) - count)))
 
 
 def threshold_area(readings: Sequence[Reading]) -> tuple[str, float]:

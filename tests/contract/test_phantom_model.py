@@ -11,13 +11,9 @@ from ai.errors import ModelUnavailableError, UnsuitableInputError
 from ai.explainers.cam import LayerCAM
 from ai.model import IntendedUse, ModelSettings
 from ai.models.phantom import LABEL, NOTICE, WEIGHTS_FILE, load, require_package_weights
-from ai.phantom.figures import (
-    area_under_curve,
-    mean_localizations,
-    read_phantom,
-    threshold_area,
-)
+from ai.phantom.figures import mean_localizations, read_phantom, threshold_area
 from ai.phantom.make import make_phantom
+from ai.reliability.discrimination import area_under_curve
 
 FIRST_SEED = 600_000
 SEEDS = 24

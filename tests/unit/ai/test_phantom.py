@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ai.errors import MeasureError, UnsuitableInputError
+from ai.errors import UnsuitableInputError
 from ai.phantom.anatomy import GRID_SHAPE, SPACING_MM
 from ai.phantom.examples import random_batch, store_example
-from ai.phantom.figures import area_under_curve
 from ai.phantom.head import prepare_head
 from ai.phantom.inserts import Kind, NoRoomError, find_site, plant
 from ai.phantom.make import make_phantom
@@ -204,10 +203,3 @@ def test_crops_of_an_example_keep_the_head_and_its_truth_together(tmp_path):
 
     assert heads.shape == truths.shape == (6, 1, 32, 32, 32)
     assert truths.flatten(1).amax(dim=1).sum() >= 4
-
-
-def test_area_under_the_curve_counts_pairs_in_order_and_ties_by_half():
-    assert area_under_curve([1, 2, 3, 4], [False, False, True, True]) == 1.0
-    assert area_under_curve([1, 2, 2, 3], [False, True, False, True]) == 0.875
-    with pytest.raises(MeasureError, match="need both kinds"):
-        area_under_curve([1, 2], [True, True])

@@ -1,0 +1,199 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import brier_score_loss
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_calibration_error,
+)
+
+from ai.errors import CalibrationError, MeasureError
+from ai.reliability.answers import (
+    Activation,
+    answer_logits,
+    answer_probabilities,
+    answers_of,
+    channel_probabilities,
+)
+from ai.reliability.calibration import (
+    adaptive_bins,
+    brier_score,
+    calibration_error,
+    confidences_of,
+    even_bins,
+    fit_temperature,
+)
+
+SIGMOID, SOFTMAX = Activation.SIGMOID, Activation.SOFTMAX
+
+
+def cases(activation, *, count=4000, channels=1, too_sure=1.0, seed=0):
+    """Logits and labels drawn from them: honest, but for a factor."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(count, channels, generator=generator, dtype=torch.float64)
+    if activation is SIGMOID:
+        drawn = torch.rand(logits.shape, generator=generator, dtype=torch.float64)
+        labels = (drawn < torch.sigmoid(logits)).long()
+    else:
+        labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    return too_sure * logits, labels
+
+
+def error_of(logits, labels, activation, temperature=1.0):
+    probabilities = answer_probabilities(logits, activation, temperature=temperature)
+    right = answers_of(labels, logits, activation)
+    return calibration_error(even_bins(*confidences_of(probabilities, right, activation)))
+
+
+def test_two_answers_to_a_channel_make_its_sigmoid_and_neither_is_the_odd_one():
+    logits = torch.tensor([[0.5, -3.0]])
+
+    answers = answer_logits(logits, SIGMOID)
+    probabilities = answer_probabilities(logits, SIGMOID, temperature=2.0)
+
+    assert answers.tolist() == [[[-0.25, 0.25], [1.5, -1.5]]]
+    assert torch.allclose(probabilities[:, :, 1], torch.sigmoid(logits.double() / 2))
+    assert torch.equal(channel_probabilities(probabilities, SIGMOID), probabilities[:, :, 1])
+
+
+def test_the_channels_of_a_softmax_answer_one_question():
+    logits = torch.tensor([[0.5, -3.0, 1.0]])
+
+    probabilities = answer_probabilities(logits, SOFTMAX)
+
+    assert probabilities.shape == (1, 1, 3)
+    assert torch.allclose(channel_probabilities(probabilities, SOFTMAX), logits.double().softmax(1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "activation", "message"),
+    [
+        (torch.tensor([0, 1, 2]), SIGMOID, "labels run from 0 to 2, expected 0 to 1"),
+        (torch.tensor([0, 1]), SIGMOID, r"expected whole numbers \[3, 1\]"),
+        (torch.tensor([0.0, 1.0, 1.0]), SIGMOID, "torch.float32"),
+        (torch.tensor([0, 1, 1]), SOFTMAX, "with the channels that a softmax needs"),
+    ],
+)
+def test_labels_that_do_not_fit_the_logits_are_refused(labels, activation, message):
+    with pytest.raises(MeasureError, match=message):
+        fit_temperature(torch.tensor([[0.5], [1.0], [-1.0]]), labels, activation)
+
+
+def test_the_temperature_of_equal_odds_is_solved_on_paper():
+    # Three of four cases of logit 2 are true: the odds are 3, and 2 / T must be log 3.
+    logits, labels = torch.full((4, 1), 2.0), torch.tensor([1, 1, 0, 1])
+
+    temperature = fit_temperature(logits, labels, SIGMOID)
+
+    assert temperature == pytest.approx(2 / math.log(3), rel=1e-9)
+
+
+@pytest.mark.parametrize(("activation", "channels"), [(SIGMOID, 1), (SIGMOID, 3), (SOFTMAX, 4)])
+@pytest.mark.parametrize("too_sure", [0.01, 3.0, 1000.0])
+def test_a_model_that_is_too_sure_by_a_factor_gets_it_back(activation, channels, too_sure):
+    logits, labels = cases(activation, channels=channels, too_sure=too_sure)
+
+    temperature = fit_temperature(logits, labels, activation)
+
+    assert temperature == pytest.approx(too_sure, rel=0.05)
+
+
+def test_no_other_temperature_makes_the_labels_likelier():
+    logits, labels = cases(SOFTMAX, count=200, channels=3, too_sure=2.5)
+
+    best = fit_temperature(logits, labels, SOFTMAX)
+
+    losses = [
+        torch.nn.functional.cross_entropy(logits / temperature, labels).item()
+        for temperature in (0.99 * best, best, 1.01 * best)
+    ]
+    assert min(losses) == losses[1]
+
+
+@pytest.mark.parametrize(("activation", "channels"), [(SIGMOID, 1), (SOFTMAX, 4)])
+def test_scaling_halves_the_error_on_cases_that_it_has_not_seen(activation, channels):
+    seen = cases(activation, channels=channels, too_sure=3.0)
+    held_back = cases(activation, channels=channels, too_sure=3.0, seed=1)
+
+    temperature = fit_temperature(*seen, activation)
+
+    before = error_of(*held_back, activation)
+    after = error_of(*held_back, activation, temperature)
+    assert after <= 0.5 * before
+
+
+def test_cases_that_no_temperature_fits_best_are_refused():
+    logits = torch.tensor([[2.0], [-1.0], [0.5]])
+
+    with pytest.raises(CalibrationError, match="all 3 cases are answered rightly"):
+        fit_temperature(logits, torch.tensor([1, 0, 1]), SIGMOID)
+    with pytest.raises(CalibrationError, match="tells nothing"):
+        fit_temperature(logits, torch.tensor([0, 1, 0]), SIGMOID)
+    with pytest.raises(CalibrationError, match="in 0 cases"):
+        fit_temperature(logits[:0], torch.tensor([], dtype=torch.int64), SIGMOID)
+
+
+def test_even_bins_are_counted_on_paper():
+    confidences = np.array([0.0, 0.2, 0.25, 0.5, 0.74, 1.0])
+    outcomes = np.array([False, True, False, True, True, True])
+
+    bins = even_bins(confidences, outcomes, count=4)
+
+    assert [each.count for each in bins] == [2, 1, 2, 1]
+    assert [each.frequency for each in bins] == [0.5, 0.0, 1.0, 1.0]
+    assert [each.confidence for each in bins] == pytest.approx([0.1, 0.25, 0.62, 1.0])
+    assert [each.low for each in bins] == [0.0, 0.25, 0.5, 0.75]
+    # (2 x .4 + 1 x .25 + 2 x .38 + 0) / 6
+    assert calibration_error(bins) == pytest.approx(1.81 / 6)
+
+
+def test_adaptive_bins_hold_as_many_cases_each_and_never_part_equals():
+    even = adaptive_bins(np.linspace(0.5, 0.9, 8), np.ones(8, bool), count=4)
+    tied = adaptive_bins(np.array([0.3] + [0.9] * 7), np.ones(8, bool), count=4)
+    alike = adaptive_bins(np.full(8, 0.9), np.ones(8, bool), count=4)
+
+    assert [each.count for each in even] == [2, 2, 2, 2]
+    assert sum(each.count for each in tied) == 8
+    assert max(each.count for each in tied) >= 7
+    assert [(each.count, each.confidence) for each in alike] == [(8, pytest.approx(0.9))]
+    assert calibration_error(alike) == pytest.approx(0.1)
+
+
+def test_claims_that_are_no_probabilities_are_refused():
+    with pytest.raises(MeasureError, match="from 0 to 1"):
+        even_bins(np.array([0.5, 1.5]), np.array([True, False]))
+    with pytest.raises(MeasureError, match="at least one case"):
+        adaptive_bins(np.array([]), np.array([], bool))
+
+
+def test_the_error_is_that_of_torchmetrics():
+    logits, labels = cases(SIGMOID, count=500)
+    many, classes = cases(SOFTMAX, count=500, channels=5, too_sure=2.0)
+
+    peer = binary_calibration_error(torch.sigmoid(logits[:, 0]), labels[:, 0], n_bins=15)
+    peer_of_many = multiclass_calibration_error(many.softmax(1), classes, 5, n_bins=15)
+
+    assert error_of(logits, labels, SIGMOID) == pytest.approx(peer.item(), abs=1e-6)
+    assert error_of(many, classes, SOFTMAX) == pytest.approx(peer_of_many.item(), abs=1e-6)
+
+
+def test_brier_scores_are_counted_on_paper():
+    yes = torch.tensor([[[0.2, 0.8]], [[0.6, 0.4]]], dtype=torch.float64)
+    right = torch.tensor([[1], [1]])
+
+    assert brier_score(yes, right, SIGMOID) == pytest.approx((0.04 + 0.36) / 2)
+    assert brier_score(yes, right, SOFTMAX) == pytest.approx(0.04 + 0.36)
+
+
+def test_brier_scores_are_those_of_sklearn():
+    logits, labels = cases(SIGMOID, count=300)
+    many, classes = cases(SOFTMAX, count=300, channels=4)
+
+    ours = brier_score(answer_probabilities(logits, SIGMOID), labels, SIGMOID)
+    of_many = brier_score(answer_probabilities(many, SOFTMAX), classes[:, None], SOFTMAX)
+
+    assert ours == pytest.approx(brier_score_loss(labels[:, 0], torch.sigmoid(logits[:, 0])))
+    peer = brier_score_loss(classes, many.softmax(1), labels=range(4), scale_by_half=False)
+    assert of_many == pytest.approx(peer)
