@@ -16,15 +16,17 @@ from ai.errors import (
     ExplanationCancelledError,
     ExplanationError,
     InputChangedError,
-    InvalidOutputError,
     MeasureError,
     NetworkChangedError,
     TargetError,
 )
+from ai.explainers.cam import ClassActivationMap
 from ai.limits import UNLIMITED, Limits, refusal_text, require_memory
 from ai.measure import measures_of
-from ai.model import Attribution, Budget, Explainer, Model, Prediction, Prepared, Settings, Target
+from ai.model import Attribution, Budget, Explainer, Model, Prepared, Settings, Target
+from ai.predict import findings_of, predict, segments_of, shared_maps
 from ai.prepare import mask_to_prepared_grid, to_source_grid
+from ai.session import ExplainSession
 from ai.targets import ClassLogit, SegmentMass
 from ai.window import View, view_around
 from dicom_io.analysis import (
@@ -83,6 +85,8 @@ class _Subject:
 class _Job:
     request: ExplainerRequest
     subject: _Subject
+    #: What the prediction's own pass gave; None: the explainer is asked.
+    shared: Attribution | None = None
 
 
 def analyze(
@@ -117,11 +121,14 @@ def analyze(
     """
     source = inputs[0]
     prepared = model.prepare(source.volume)
-    # A network may work in place on what it is given.
-    prediction = model.predict(replace(prepared, tensor=prepared.tensor.clone()))
-    _require_finite(prediction, model)
-    findings, segments = _findings(prediction, model), _segments(prediction, model)
+    asked = [request.explainer for request in requests]
+    prediction, session = predict(model, prepared, asked, settings.limits)
+    findings, segments = findings_of(prediction, model), segments_of(prediction, model)
     jobs = _jobs(requests, model, _subjects(findings, segments, prepared, model), settings)
+    if session is not None:
+        jobs = _with_maps(jobs, session, prepared, settings)
+        # Its gradient graph would take memory while others explain.
+        del session
     _report(settings, 1, len(jobs) + 1)
     answers = []
     for number, job in enumerate(jobs, start=1):
@@ -135,36 +142,6 @@ def analyze(
         segments=segments,
         explanations=tuple(each for each in answers if isinstance(each, Explanation)),
         failures=tuple(each for each in answers if isinstance(each, FailedExplanation)),
-    )
-
-
-def _require_finite(prediction: Prediction, model: Model) -> None:
-    wrong = sum(int((~torch.isfinite(channel)).sum()) for channel in prediction.output[0])
-    if wrong:
-        raise InvalidOutputError(
-            f"model {model.card.name}: {wrong} of {prediction.output.numel()} output values are "
-            f"NaN or infinite"
-        )
-
-
-def _findings(prediction: Prediction, model: Model) -> tuple[Finding, ...]:
-    return tuple(
-        Finding(
-            label=label.name,
-            concept=label.concept,
-            probability=prediction.probabilities[label.name],
-            threshold=model.threshold,
-        )
-        for label in model.labels
-        if label.name in prediction.probabilities
-    )
-
-
-def _segments(prediction: Prediction, model: Model) -> tuple[Segment, ...]:
-    return tuple(
-        Segment(label=label.name, concept=label.concept, mask=prediction.masks[label.name])
-        for label in model.labels
-        if label.name in prediction.masks and prediction.masks[label.name].any()
     )
 
 
@@ -207,6 +184,30 @@ def _jobs(
         for request in requests
         for subject in _asked(request, subjects, settings)
     )
+
+
+def _with_maps(
+    jobs: Sequence[_Job], session: ExplainSession, prepared: Prepared, settings: AnalyzeSettings
+) -> tuple[_Job, ...]:
+    """Return the jobs, those with what they want that can be read from the prediction's pass."""
+    quiet = Settings(budget=replace(_budget(settings), report=None))
+    done = list(jobs)
+    for label in dict.fromkeys(job.subject.label for job in jobs):
+        variants = {
+            number: job.request.explainer
+            for number, job in enumerate(jobs)
+            if job.subject.label == label
+            and job.request.against is None
+            and isinstance(job.request.explainer, ClassActivationMap)
+        }
+        if not variants:
+            continue
+        subject = jobs[next(iter(variants))].subject
+        target = _target(subject, view_around(prepared, subject.mask))
+        maps = shared_maps(session, target, tuple(variants.values()), quiet)
+        for number, found in zip(variants, maps, strict=True):
+            done[number] = replace(jobs[number], shared=found)
+    return tuple(done)
 
 
 def _asked(
@@ -266,13 +267,7 @@ def _explanation(
     view = view_around(prepared, job.subject.mask)
     view = replace(view, tensor=view.tensor.clone())
     target = _target(job.subject, view)
-    require_memory(job.request.explainer, model.network, view.tensor, settings.limits)
-    attribution = job.request.explainer.explain(
-        model.network,
-        view.tensor,
-        target,
-        Settings(budget=_budget(settings), generator=torch.Generator().manual_seed(settings.seed)),
-    )
+    attribution = job.shared or _asked_itself(job, model, view, target, settings)
     _require_on_grid(attribution, view, job)
     measures = (
         measures_of(attribution, model.network, view.tensor, target) if settings.measure else ()
@@ -289,6 +284,18 @@ def _explanation(
         baseline=attribution.baseline,
         residual=None if attribution.residual is None else float(attribution.residual.max()),
         warnings=(*attribution.warnings, *_window_warning(job.subject, view)),
+    )
+
+
+def _asked_itself(
+    job: _Job, model: Model, view: View, target: Target, settings: AnalyzeSettings
+) -> Attribution:
+    require_memory(job.request.explainer, model.network, view.tensor, settings.limits)
+    return job.request.explainer.explain(
+        model.network,
+        view.tensor,
+        target,
+        Settings(budget=_budget(settings), generator=torch.Generator().manual_seed(settings.seed)),
     )
 
 

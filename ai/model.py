@@ -99,6 +99,14 @@ class Model(Protocol):
         """Return the network's output and what it means on the source grid."""
         ...
 
+    def interpret(self, output: Tensor, prepared: Prepared) -> Prediction:
+        """Return what an output means that the network gave for all of the input at once.
+
+        ``predict`` is this after the network; where the network slides a window, only ``predict``
+        is asked.
+        """
+        ...
+
 
 #: From (network output, network input) to one number per batch entry, before softmax.
 Target = Callable[[Tensor, Tensor], Tensor]
@@ -155,6 +163,7 @@ class Needs(StrEnum):
     LAYERS = "feature maps of named layers"
     FUNCTIONS = "every function that it calls"
     ATTENTION = "attention layers"
+    EVIDENCE = "a head that sums up evidence"
 
 
 class Explainer(Protocol):

@@ -62,8 +62,8 @@ class ExplainSession:
     variants
         The maps that will be asked for: where their layers lie decides what the pass records.
     layers
-        Layers for all of them instead of their own choice, as in ``network.named_modules()``; saves
-        the search. Features are those of the last one then.
+        Layers for all of them instead of their own choice, as in ``network.named_modules()``. Where
+        all are named, here or by the variants, none are searched.
 
     Raises
     ------
@@ -85,12 +85,14 @@ class ExplainSession:
         require_transparent(network, "a session")
         frozen, plain = admit(network, x)
         self._layers = tuple(layers)
-        self._layout = None if layers else layout_of(frozen, plain)
-        self._deepest = deepest_layer(self._layout) if self._layout else self._layers[-1]
+        named = bool(layers) or (bool(variants) and all(each.layers for each in variants))
+        self._layout = None if named else layout_of(frozen, plain)
         plan = Plan(
             layers=tuple(self._planned(variants)),
             reruns=dict(self._layout.reruns) if self._layout else {},
         )
+        self._recorded = plan.all_layers
+        self._deepest = deepest_layer(self._layout) if self._layout else self._recorded[-1]
         self._watched = Watched(frozen, plain, plan, features=self._deepest)
         self._pass = self._watched.run(plain)
 
@@ -116,9 +118,9 @@ class ExplainSession:
     def features(self) -> Tensor:
         """The mean over space of the deepest feature map, float32 [B, K].
 
-        Of a classifier with global average pooling that is what its last layer reads. Unless the
-        session's layers were named, the layer follows from network and shape alone, so that
-        features of different sessions compare.
+        Of a classifier with global average pooling that is what its last layer reads. Unless all
+        layers were named the deepest is found by the network and the shape alone, so that features
+        of different sessions compare; else it is the last that was named.
 
         Raises
         ------
@@ -148,7 +150,7 @@ class ExplainSession:
             layer is not among those that the session recorded; ExplanationCancelledError.
         """
         require_uncancelled(settings)
-        layers = [self._layers_of(each) for each in variants]
+        layers = [self._recorded_layers_of(each) for each in variants]
         wanted = tuple(dict.fromkeys(name for names in layers for name in names))
         f_x, evidence = self._pass.towards(target, wanted, keep_graph=True)
         cost = Cost(forwards=0.0, backwards=1.0 / len(variants))
@@ -171,10 +173,20 @@ class ExplainSession:
             with suppress(UnsuitableLayerError):
                 yield self._layers_of(each)
 
+    def _recorded_layers_of(self, variant: ClassActivationMap) -> tuple[str, ...]:
+        layers = self._layers_of(variant)
+        if not layers or not set(layers) <= set(self._recorded):
+            raise UnsuitableLayerError(
+                f"{variant.name} reads {', '.join(layers) or 'a layer of its own choice'}, and "
+                f"recorded are {', '.join(self._recorded) or 'none'}: open the session for it"
+            )
+        return layers
+
     def _layers_of(self, variant: ClassActivationMap) -> tuple[str, ...]:
-        if self._layout is None:
-            return self._layers
-        return tuple(variant.layers) or variant.choose_layers(self._layout)
+        named = self._layers or tuple(variant.layers)
+        if named or self._layout is None:
+            return named
+        return variant.choose_layers(self._layout)
 
     def _bytes_from(self, layer: str) -> int:
         kept = self._layout.bytes_from(layer) if self._layout else 0

@@ -13,7 +13,7 @@ import torch
 from monai.bundle.config_parser import ConfigParser
 from monai.inferers.inferer import SimpleInferer, SlidingWindowInferer
 from monai.transforms.compose import Compose
-from torch import nn
+from torch import Tensor, nn
 
 from ai.errors import ModelUnavailableError, UnsuitableInputError
 from ai.model import Label, Prediction, Prepared
@@ -117,22 +117,27 @@ class MonaiBundle:
         """
         with torch.no_grad():
             output = logits_of(self.inferer(inputs=prepared.tensor, network=self.network))
-            if output.ndim == 2:
-                probabilities = class_probabilities(
-                    output,
-                    self.postprocessing,
-                    self.labels,
-                    temperature=self.temperature,
-                    ends_in_activation=_ends_in_activation(self.network),
-                )
-                return Prediction(output=output, probabilities=probabilities)
-            if output.shape[2:] != prepared.tensor.shape[2:]:
-                raise ModelUnavailableError(
-                    f"model {self.card.name}: output of shape {tuple(output.shape)} for an input "
-                    f"of {tuple(prepared.tensor.shape)}: neither classes nor a segmentation"
-                )
-            calibrated = output if self.temperature == 1.0 else output / self.temperature
-            masks = source_masks(calibrated, prepared, self.postprocessing, self.labels)
+        return self.interpret(output, prepared)
+
+    @torch.no_grad()
+    def interpret(self, output: Tensor, prepared: Prepared) -> Prediction:
+        """Return the probabilities or the masks that an output means; raises as ``predict``."""
+        if output.ndim == 2:
+            probabilities = class_probabilities(
+                output,
+                self.postprocessing,
+                self.labels,
+                temperature=self.temperature,
+                ends_in_activation=_ends_in_activation(self.network),
+            )
+            return Prediction(output=output, probabilities=probabilities)
+        if output.shape[2:] != prepared.tensor.shape[2:]:
+            raise ModelUnavailableError(
+                f"model {self.card.name}: output of shape {tuple(output.shape)} for an input "
+                f"of {tuple(prepared.tensor.shape)}: neither classes nor a segmentation"
+            )
+        calibrated = output if self.temperature == 1.0 else output / self.temperature
+        masks = source_masks(calibrated, prepared, self.postprocessing, self.labels)
         return Prediction(output=output, masks=masks)
 
 

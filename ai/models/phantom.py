@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ai.errors import ModelUnavailableError
 from ai.model import Label, Prediction, Prepared
@@ -57,6 +57,10 @@ class PhantomModel:
         """Return the logit and the probability of a planted lesion."""
         with torch.no_grad():
             output = self.network(prepared.tensor)
+        return self.interpret(output, prepared)
+
+    def interpret(self, output: Tensor, prepared: Prepared) -> Prediction:  # noqa: ARG002
+        """Return the probability that a logit means."""
         probability = torch.sigmoid(output[0, 0].double() / self.temperature)
         return Prediction(output=output, probabilities={LABEL: float(probability)})
 

@@ -19,11 +19,13 @@ from ai.errors import (
     UnsuitableInputError,
     UnsuitableLayerError,
 )
-from ai.explainers.cam import LayerCAM
+from ai.explainers.cam import GradCAM, HiResCAM, LayerCAM
 from ai.explainers.integrated_gradients import IntegratedGradients
 from ai.explainers.occlusion import Occlusion
+from ai.limits import Limits
 from ai.model import Attribution, Budget, IntendedUse, Settings
 from ai.models.monai_bundle import load
+from ai.targets import ClassLogit
 from dicom_io.analysis import Cost
 from dicom_io.read import Input
 from tests.build_bundles import (
@@ -93,6 +95,16 @@ class CoarseExplainer(GradientExplainer):
     def explain(self, network, x, target, settings=Settings()):  # noqa: B008
         answer = super().explain(network, x, target, settings)
         return replace(answer, values=answer.values[..., ::2])
+
+
+@dataclass(frozen=True)
+class PaintingExplainer(GradientExplainer):
+    """Changes the image that it is given."""
+
+    def explain(self, network, x, target, settings=Settings()):  # noqa: B008
+        answer = super().explain(network, x, target, settings)
+        x.zero_()
+        return answer
 
 
 @pytest.fixture
@@ -320,15 +332,30 @@ def test_network_without_a_derivative_keeps_its_findings(segmenter, kind):
     assert "cannot be differentiated" in analysis.failures[0].reason
 
 
+class Careful(torch.nn.Module):
+    def forward(self, x):
+        return x * 2.0
+
+
 @pytest.mark.parametrize("kind", [Occlusion(), LayerCAM(layers=("1",))])
-def test_network_that_changes_its_input_is_never_explained_on_another_image(segmenter, kind):
-    model = changed(segmenter, first=Careless())
+def test_network_that_changes_its_input_is_explained_on_the_image_as_it_is(segmenter, kind):
     source = image(brightness=0.4)
     request = ExplainerRequest(name="real", explainer=kind)
 
-    analysis = analyze([source], model, [request], AnalyzeSettings())
+    careless, careful = (
+        analyze([source], changed(segmenter, first=first), [request], AnalyzeSettings())
+        for first in (Careless(), Careful())
+    )
 
-    assert np.array_equal(analysis.segments[0].mask, source.volume.voxels[0] > 0.3)
+    assert np.array_equal(careless.segments[0].mask, source.volume.voxels[0] > 0.3)
+    (found,), (expected,) = careless.explanations, careful.explanations
+    assert np.array_equal(found.heatmap.relevance, expected.heatmap.relevance)
+
+
+def test_explainer_that_changes_its_input_is_told_by_name(segmenter):
+    analysis = analyze([image()], segmenter, [asked(PaintingExplainer())], AnalyzeSettings())
+
+    assert [segment.label for segment in analysis.segments] == ["bright"]
     assert analysis.explanations == ()
     assert "changed its input" in analysis.failures[0].reason
 
@@ -369,6 +396,113 @@ def test_real_explainers_point_at_what_is_bright(tmp_path, kind):
         explanation.heatmap.relevance[0].argmax(), source.volume.voxels.shape[1:]
     )
     assert source.volume.voxels[0][place] == 1
+
+
+class Counting(torch.nn.Module):
+    """Notes the spatial extents of each input of a network that it stands in front of."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(tuple(x.shape[2:]))
+        return x
+
+
+CAMS = (
+    LayerCAM(layers=("2",)),
+    GradCAM(layers=("2",)),
+    HiResCAM(layers=("2",), signed=True),
+)
+
+
+def rectified(model):
+    """Return a model whose network has a feature map, the layer 2, and notes what it is given."""
+    counting = Counting()
+    first = torch.nn.Conv3d(1, 2, 1)
+    torch.nn.init.constant_(first.weight, 1.0)
+    torch.nn.init.constant_(first.bias, 0.0)
+    last = torch.nn.Conv3d(2, 4, 1)
+    torch.nn.init.constant_(last.weight, 1.0)
+    torch.nn.init.constant_(last.bias, 1.0)
+    pooled = torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten())
+    network = torch.nn.Sequential(counting, first, torch.nn.ReLU(), last, pooled)
+    return replace(model, network=network.eval()), counting
+
+
+def test_prediction_and_all_maps_of_all_findings_take_one_forward_pass(classifier):
+    model, counting = rectified(classifier)
+    requests = [ExplainerRequest(name=each.name, explainer=each) for each in CAMS]
+
+    shared = analyze([bright_image()], model, requests, AnalyzeSettings(measure=False))
+
+    passes = len(counting.seen)
+    assert (passes, len(shared.explanations), shared.failures) == (1, 3 * len(CAMS), ())
+    assert {each.cost.forwards for each in shared.explanations} == {0.0}
+
+
+def test_maps_from_the_shared_pass_are_those_of_the_explainer_alone(classifier):
+    model, _ = rectified(classifier)
+    x = model.prepare(bright_image().volume).tensor
+
+    for each in CAMS:
+        request = ExplainerRequest(name=each.name, explainer=each, targets=("Nodule",))
+        (found,) = analyze([bright_image()], model, [request], AnalyzeSettings()).explanations
+        alone = each.explain(model.network, x, ClassLogit(1))
+        assert found.heatmap.relevance.max() == pytest.approx(float(alone.values.max()), rel=1e-6)
+        assert found.layer == alone.layer == "2"
+        assert found.measures
+
+
+def test_prediction_does_not_depend_on_what_is_explained(classifier):
+    model, _ = rectified(classifier)
+    request = ExplainerRequest(name="cam", explainer=CAMS[0])
+
+    alone = analyze([bright_image()], model, [], AnalyzeSettings())
+    explained = analyze([bright_image()], model, [request], AnalyzeSettings())
+
+    assert alone.findings == explained.findings
+
+
+@pytest.mark.parametrize("layer", ["4", "nowhere"])
+def test_map_that_cannot_be_made_costs_the_others_nothing(classifier, layer):
+    model, _ = rectified(classifier)
+    wrong = LayerCAM(layers=(layer,))
+    requests = [ExplainerRequest(name=each.name, explainer=each) for each in (wrong, CAMS[1])]
+
+    analysis = analyze([bright_image()], model, requests, AnalyzeSettings(max_explained=1))
+
+    assert [each.method for each in analysis.explanations] == ["grad_cam"]
+    assert f"layer '{layer}'" in analysis.failures[0].reason
+
+
+def test_map_that_memory_does_not_allow_is_not_made_in_the_shared_pass(classifier):
+    model, _ = rectified(classifier)
+    searched = ExplainerRequest(name="layer_cam", explainer=LayerCAM())
+
+    analysis = analyze(
+        [bright_image()],
+        model,
+        [searched],
+        AnalyzeSettings(limits=Limits(memory_bytes=1), max_explained=1),
+    )
+
+    assert analysis.explanations == ()
+    assert "of memory" in analysis.failures[0].reason
+
+
+def test_no_map_is_begun_when_the_time_is_up(classifier):
+    model, _ = rectified(classifier)
+    request = ExplainerRequest(name="cam", explainer=CAMS[0])
+
+    analysis = analyze(
+        [bright_image()], model, [request], AnalyzeSettings(limits=Limits(expired=lambda: True))
+    )
+
+    assert len(analysis.findings) == 4
+    assert analysis.explanations == ()
+    assert "the time for explaining was over" in analysis.failures[0].reason
 
 
 def test_progress_rises_to_the_whole(classifier):
