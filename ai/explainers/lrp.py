@@ -80,6 +80,9 @@ class LRP:
     ) -> Attribution:
         """Return the relevance [B, C, *S] of the input, with the residual of its conservation.
 
+        ``f_baseline`` is what the network's constants received, biases above all: the values sum
+        to the target less that.
+
         Raises
         ------
         ExplanationError
@@ -104,7 +107,7 @@ class LRP:
         return Attribution(
             values=_averaged(values.float(), self.cell),
             f_x=f_x,
-            f_baseline=None,
+            f_baseline=elsewhere.to(f_x.dtype),
             residual=residual,
             method=self.name,
             layer=None,
