@@ -4,6 +4,8 @@ import torch
 from monai.networks.blocks import PatchEmbeddingBlock, TransformerBlock
 from torch import Tensor, nn
 
+from ai.hybrids.evidence import EvidenceHead
+
 
 class Linear(nn.Module):
     """The output is w . x + b for each of K classes; ``weight`` is [K, C, *S]."""
@@ -103,6 +105,15 @@ def classifier(
         width = wider
     network = nn.Sequential(*blocks, pooling(1), nn.Flatten(), nn.Linear(width, classes))
     return network.eval()
+
+
+def evident(
+    *, axes: int = 2, channels: int = 1, classes: int = 3, sharpness: float = 0.0, seed: int = 0
+) -> nn.Sequential:
+    """Return the blocks of ``classifier`` with an evidence head, in evaluation mode."""
+    blocks = list(classifier(axes=axes, channels=channels, seed=seed))[:-3]
+    head = EvidenceHead(8, classes, spatial_dims=axes, sharpness=sharpness, prior=-0.5)
+    return nn.Sequential(*blocks, head).eval()
 
 
 def meshnet(*, width: int = 5, classes: int = 3, seed: int = 0) -> nn.Sequential:
