@@ -7,7 +7,8 @@ from ai.errors import BaselineError, BudgetError, UndifferentiableError
 from ai.explainers.baselines import blurred
 from ai.explainers.integrated_gradients import IntegratedGradients
 from ai.model import Budget, Settings
-from ai.targets import ClassLogit
+from ai.targets import ClassLogit, SegmentMass
+from benchmarks.networks import MATRIX
 from tests.build_networks import Linear, classifier, image
 
 X = torch.tensor([[[1.0, 2.0, 3.0]]])
@@ -279,3 +280,16 @@ def test_a_sum_over_voxels_gives_each_its_own_gain():
 def test_parameters_that_mean_nothing_are_refused(parameters, message):
     with pytest.raises(ValueError, match=message):
         IntegratedGradients(**parameters)
+
+
+def test_black_is_no_baseline_for_a_dynunet_and_the_blur_is():
+    specimen = MATRIX["DynUNet"]
+    network, x = specimen.network(specimen.small), specimen.image(specimen.small)
+    target = SegmentMass(1, network(x)[0].argmax(dim=0) == 1)
+
+    with pytest.raises(BaselineError, match=r"constant baseline \(zero\).*use the blurred one"):
+        IntegratedGradients(baseline="zero").explain(network, x, target)
+    found = IntegratedGradients().explain(network, x, target)
+
+    assert found.residual.item() <= 0.01
+    assert found.warnings == ()
