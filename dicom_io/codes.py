@@ -40,6 +40,7 @@ RISE = Code("RISE", PRIVATE_SCHEME, "Randomized masks of the input")
 LAYER_WISE_RELEVANCE = Code("LRP", PRIVATE_SCHEME, "Layer-wise relevance propagation")
 ATTENTION_ROLLOUT = Code("ATTN-ROLLOUT", PRIVATE_SCHEME, "Attention rollout")
 GRADIENT_ATTENTION = Code("GRAD-ATTENTION", PRIVATE_SCHEME, "Gradient-weighted attention")
+OWN_EVIDENCE = Code("OWN-EVIDENCE", PRIVATE_SCHEME, "Evidence that the network itself summed up")
 
 # Document and its parts (TID 1500, TID 1501, TID 1600).
 IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
@@ -241,6 +242,7 @@ _METHODS = {
     "xgrad_cam": ("XGrad-CAM", GRADIENT_CLASS_ACTIVATION),
     "lrp": ("LRP", LAYER_WISE_RELEVANCE),
     "attention_rollout": ("attention rollout", ATTENTION_ROLLOUT),
+    "evidence": ("the network's own evidence", OWN_EVIDENCE),
     "grad_attention": ("gradient-weighted attention", GRADIENT_ATTENTION),
 }
 #: What people call the rules of one method, which are methods of their own to them.

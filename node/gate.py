@@ -11,7 +11,9 @@ from node.config import GateSettings, OnFail
 #: All others that state a residual add up exactly, but for rounding.
 _APPROACHING: Mapping[str, float] = {"integrated_gradients": 0.05, "expected_gradients": 0.05}
 #: Methods that always state a residual: one without it was not measured.
-_ADDING_UP = frozenset({*_APPROACHING, "deeplift", "deeplift_shap", "kernel_shap", "lrp"})
+_ADDING_UP = frozenset(
+    {*_APPROACHING, "deeplift", "deeplift_shap", "evidence", "kernel_shap", "lrp"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
