@@ -283,8 +283,8 @@ def test_parameters_that_mean_nothing_are_refused(parameters, message):
 
 
 def test_black_is_no_baseline_for_a_dynunet_and_the_blur_is():
-    specimen = MATRIX["DynUNet"]
-    network, x = specimen.network(specimen.small), specimen.image(specimen.small)
+    specimen, extents = MATRIX["DynUNet"], (16, 16, 16)
+    network, x = specimen.network(extents), specimen.image(extents)
     target = SegmentMass(1, network(x)[0].argmax(dim=0) == 1)
 
     with pytest.raises(BaselineError, match=r"constant baseline \(zero\).*use the blurred one"):
