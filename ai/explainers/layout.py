@@ -18,8 +18,11 @@ from ai.errors import UnsuitableLayerError
 from ai.explainers.feature_maps import MapReader, Reading, is_attention, is_bag
 from ai.explainers.heads import head_widths, is_read_linearly
 
-#: Extents of the reduced input, tried in turn: networks with many strides need the larger one.
-_PROBE_EXTENTS = (32, 64)
+#: Extents of the reduced input, the longest axis and the others, tried in turn: networks with many
+#: strides need more, and show two cells of their coarsest map along one axis.
+_PROBE_EXTENTS = ((32, 32), (64, 32), (64, 64))
+#: For inputs from this extent on the largest is cheap.
+_LARGE = 128
 #: Normalizations at the end of a network whose class token may be all that is read.
 _LAST_NORMALIZATIONS = 6
 #: A map finer than the coarsest by this factor lies in a decoder, or in another branch.
@@ -127,7 +130,10 @@ def _reduced_layout(probe: nn.Module, x: Tensor, *, bag: bool, whole: bool) -> L
     """Return the layout from the smallest input that shows one; if ``whole``, to its end."""
     layout = Layout(maps=(), extent=_longest(x, bag=bag), forwards=0.0)
     forwards = 0.0
-    for reduced in _reduced(x[:1], bag=bag):
+    for reduced, is_cube in _reduced(x[:1], bag=bag):
+        if not is_cube and not layout.maps:
+            # What refuses a small cube is not asked about half of the next.
+            continue
         forwards += reduced.numel() / x[:1].numel()
         try:
             layout = _probed(probe, reduced, x, bag=bag)
@@ -146,16 +152,27 @@ def _longest(x: Tensor, *, bag: bool) -> int:
     return max(x.shape[3:] if bag else x.shape[2:])
 
 
-def _reduced(x: Tensor, *, bag: bool) -> list[Tensor]:
+def _reduced(x: Tensor, *, bag: bool) -> list[tuple[Tensor, bool]]:
+    """Return smaller copies of an input, and whether all their axes are reduced alike."""
     images = x.flatten(0, 1) if bag else x
-    extents = _PROBE_EXTENTS if _longest(x, bag=bag) < 128 else _PROBE_EXTENTS[1:]
-    shapes = [tuple(min(extent, size) for size in images.shape[2:]) for extent in extents]
-    smaller = [shape for shape in dict.fromkeys(shapes) if shape != tuple(images.shape[2:])]
+    extents = tuple(images.shape[2:])
+    longest = extents.index(max(extents))
+    tried = _PROBE_EXTENTS if max(extents) < _LARGE else _PROBE_EXTENTS[2:]
+    shapes = {
+        tuple(
+            min(long if axis == longest else short, size) for axis, size in enumerate(extents)
+        ): long == short
+        for long, short in reversed(tried)
+    }
     return [
-        functional.interpolate(images, shape, mode="area").reshape(
-            *x.shape[: x.ndim - len(shape)], *shape
+        (
+            functional.interpolate(images, shape, mode="area").reshape(
+                *x.shape[: x.ndim - len(shape)], *shape
+            ),
+            is_cube,
         )
-        for shape in smaller
+        for shape, is_cube in reversed(shapes.items())
+        if shape != extents
     ]
 
 
