@@ -1,8 +1,11 @@
 """The matrix: fifteen networks of MONAI that every explanation is held against.
 
-Weights are random and seeded; two things of a trained network are made up for, by looking at a few
-images first (as Mishkin and Matas 2015 do):
+Weights are random and seeded; three things of a trained network are made up for, two of them by
+looking at a few images first (as Mishkin and Matas 2015 do):
 
+- The units of a ResNet add half of what they would: where all add in full, gradients of random
+  weights are white noise by layer 50 (Balduzzi et al. 2017) and the sum over an image is what is
+  left of a cancellation. Training begins with units that add nothing (Goyal et al. 2017).
 - Batch normalization has their statistics. With its initial ones the activations of a deep network
   grow without bounds, with those of too few images they still do on the next.
 - The last layer of a classifier is shifted and scaled so that its logits over these images have
@@ -17,6 +20,7 @@ from functools import partial
 
 import torch
 from monai.networks import nets
+from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from ai.model import Target
@@ -29,6 +33,17 @@ _BATCH_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _SEEN = {2: 16, 3: 8}
 #: Mean and deviation of a classifier's logits over these images.
 _MEAN, _SPREAD = 3.0, 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One network of the matrix with an image and a question about it."""
+
+    name: str
+    network: nn.Module
+    #: float [1, C, *S]; a bag is [1, instances, C, *S].
+    x: Tensor
+    target: Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +90,18 @@ class Specimen:
         smooth = nn.functional.interpolate(rough, spatial, mode=mode, align_corners=True)
         x = smooth + 0.2 * torch.randn(smooth.shape, generator=generator)
         return ((x - x.mean()) / x.std()).reshape(batch, *shape)
+
+    def subject(
+        self,
+        extents: tuple[int, ...],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> Subject:
+        """Return the network with an image that it has not seen, and a target."""
+        network = self.network(extents).to(device, dtype)
+        x = self.image(extents).to(device, dtype)
+        return Subject(name=self.name, network=network, x=x, target=self.target(network, x))
 
     def target(self, network: nn.Module, x: Tensor) -> Target:
         """Return what is explained: a class, or a segment where the network outlines it in ``x``.
@@ -123,7 +150,16 @@ def _planes(shape: tuple[int, ...], axes: int) -> int:
 
 
 def _resnet(make: Callable[..., nn.Module], axes: int, _extents: tuple[int, ...]) -> nn.Module:
-    return make(spatial_dims=axes, n_input_channels=1, num_classes=3)
+    return _damped(make(spatial_dims=axes, n_input_channels=1, num_classes=3))
+
+
+def _damped(network: nn.Module) -> nn.Module:
+    """Halve what each unit of a ResNet adds."""
+    for each in network.modules():
+        if isinstance(each, ResNetBlock | ResNetBottleneck):
+            last = each.bn3 if isinstance(each, ResNetBottleneck) else each.bn2
+            nn.init.constant_(last.weight, 0.5)
+    return network
 
 
 def _densenet(_extents: tuple[int, ...]) -> nn.Module:
@@ -204,7 +240,9 @@ def _attention_unet(_extents: tuple[int, ...]) -> nn.Module:
 
 
 def _mil(_extents: tuple[int, ...]) -> nn.Module:
-    backbone = nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=3, feed_forward=False)
+    backbone = _damped(
+        nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=3, feed_forward=False)
+    )
     return nets.MILModel(
         num_classes=3,
         mil_mode="att",
