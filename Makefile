@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-demo bench-phantom bench-explainers clean
+.PHONY: help setup demo test check format bench-demo bench-phantom bench-explainers matrix clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -42,8 +42,12 @@ bench-demo: $(STAMP)  ## how long the demo takes
 bench-phantom: $(STAMP)  ## how well the phantom model finds, and its default explainer shows
 	$(BIN)/python -m benchmarks.phantom --workers 2
 
-bench-explainers: $(STAMP)  ## what explaining costs beside captum and MONAI
-	$(BIN)/python -m benchmarks.explainers --json benchmarks/results/explainers.json
+bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and shap
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.explainers
+
+matrix: $(STAMP)  ## every explainer on every network, as docs/explainers-matrix.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.matrix
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

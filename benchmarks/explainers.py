@@ -1,166 +1,168 @@
-"""What explaining costs, in forward passes of the network (F), beside captum and MONAI.
+"""What explaining costs, in forward passes of the network (F), beside captum, MONAI and shap.
 
-    python -m benchmarks.explainers [--rounds 5] [--json FILE]
+    python -m benchmarks.explainers [--networks NAME ...] [--methods NAME ...] [--resume]
 
-F is the cheapest of several plain forward passes under ``torch.no_grad``; every other number is the
-cheapest of as many runs, divided by it. One thread, counted in its processor time, so that a busy
-machine does not change the ratios much.
+Every method on every network of the matrix, one thread, counted in its processor time: see
+``benchmarks.measuring``. Methods that repeat many passes make few here; the costs of their defaults
+follow from the number of passes. Writes after every method, so that ``--resume`` can go on.
 """
 
 import argparse
-import json
-import time
+import importlib.metadata
+import os
+import platform
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from captum.attr import LayerGradCam
-from monai.networks import nets
-from monai.visualize import GradCAM as MonaiGradCAM
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ai.explainers.cam import (
-    CAM,
-    EigenCAM,
-    GradCAM,
-    GradCAMPlusPlus,
-    HiResCAM,
-    LayerCAM,
-    XGradCAM,
-    explain_all,
-)
-from ai.explainers.layers import coarsest_layer, fine_layers, layout_of
-from ai.model import Settings
-from ai.targets import ClassLogit
+from benchmarks import records, tables
+from benchmarks.cells import methods
+from benchmarks.measuring import Patience
+from benchmarks.networks import MATRIX
+from benchmarks.peers import PEERS, Peer
+from benchmarks.rounds import Round
 
-GRADIENT_CAMS: tuple[CAM, ...] = (
-    GradCAM(),
-    GradCAMPlusPlus(),
-    HiResCAM(),
-    LayerCAM(),
-    XGradCAM(),
-)
-TARGET = ClassLogit(1)
-CHANNEL = 1
-
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "DenseNet121 224x224": (
-        lambda: nets.DenseNet121(spatial_dims=2, in_channels=1, out_channels=3),
-        (224, 224),
-    ),
-    "ResNet18 224x224": (
-        lambda: nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=3),
-        (224, 224),
-    ),
-    "EfficientNet-B0 224x224": (
-        lambda: nets.EfficientNetBN(
-            "efficientnet-b0", pretrained=False, in_channels=1, num_classes=3
-        ),
-        (224, 224),
-    ),
-    "SEResNet50 224x224": (
-        lambda: nets.SEResNet50(spatial_dims=2, in_channels=1, num_classes=3),
-        (224, 224),
-    ),
-    "DenseNet121 96x96x96": (
-        lambda: nets.DenseNet121(spatial_dims=3, in_channels=1, out_channels=3),
-        (96, 96, 96),
-    ),
-    "ResNet18 64x64x64": (
-        lambda: nets.resnet18(spatial_dims=3, n_input_channels=1, num_classes=3),
-        (64, 64, 64),
-    ),
-}
+RESULTS = Path(__file__).parent / "results" / "explainers.json"
+_LIBRARIES = ("pellucid", "torch", "monai", "captum", "shap")
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--json", type=Path)
-    chosen = arguments.parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    asked = _arguments().parse_args(words)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = [_row(name, chosen.rounds) for name in NETWORKS]
-    _show(rows)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=1) + "\n")
+    session = records.Session(conditions=_conditions(asked))
+    if asked.resume and asked.json.exists():
+        session = _resumed(session, asked.json)
+    with _progress() as progress:
+        everything = progress.add_task("networks", total=len(asked.networks))
+        for index, name in enumerate(asked.networks):
+            for share, label in _measured(name, asked, session):
+                records.save(session, asked.json)
+                progress.update(everything, completed=index + share, description=label)
+    console = Console(width=None if asked.width == 0 else asked.width)
+    tables.show(session, console)
+    console.print(f"wrote {asked.json}")
 
 
-def _row(name: str, rounds: int) -> dict[str, object]:
-    make, extents = NETWORKS[name]
-    torch.manual_seed(0)
-    network = make().eval()
-    x = torch.rand(1, 1, *extents)
-    layout = layout_of(network, x)
-    # MONAI's EfficientNet runs its activation module many times: MONAI's CAM needs one that runs
-    # once.
-    last = "_bn1" if hasattr(network, "_bn1") else coarsest_layer(layout)[0]
-    at_last, at_fine = Settings(layers=(last,)), Settings(layers=fine_layers(layout))
-    passes = _cheapest(lambda: _predict(network, x), rounds)
-    runs: dict[str, Callable[[], object]] = {
-        "ours, 5 CAMs, last layer": lambda: explain_all(network, x, TARGET, GRADIENT_CAMS, at_last),
-        "ours, 5 CAMs, stride 8+16": lambda: explain_all(
-            network, x, TARGET, GRADIENT_CAMS, at_fine
-        ),
-        "ours, LayerCAM, layer searched": lambda: LayerCAM().explain(network, x, TARGET),
-        "ours, EigenCAM, last layer": lambda: EigenCAM().explain(network, x, TARGET, at_last),
-        "captum, predict + Grad-CAM": lambda: _captum(network, x, last),
-        "MONAI, predict + Grad-CAM": lambda: _monai(network, x, last),
-    }
-    ours = GradCAM().explain(network, x, TARGET, at_last).values
+def _arguments() -> argparse.ArgumentParser:
+    known = [records.ALL_CAMS, *methods(), *(each.name for each in PEERS)]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.explainers", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--networks", nargs="+", choices=MATRIX, default=list(MATRIX))
+    parser.add_argument(
+        "--methods", nargs="+", metavar="NAME", choices=known, help="ours, and those beside them"
+    )
+    extents = parser.add_mutually_exclusive_group()
+    for name in ("small", "usual", "full"):
+        extents.add_argument(
+            f"--{name}", dest="extents", action="store_const", const=name, help=f"{name} extents"
+        )
+    parser.set_defaults(extents="usual")
+    parser.add_argument("--rounds", type=int, default=3, help="most repetitions (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (%(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=0, help="also this many at once in half precision (0: not)"
+    )
+    parser.add_argument("--resume", action="store_true", help="keep what the file has")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="file (%(default)s)")
+    parser.add_argument("--width", type=int, default=0, help="of the tables; 0: the terminal's")
+    return parser
+
+
+def _measured(
+    name: str, asked: argparse.Namespace, session: records.Session
+) -> Iterator[tuple[float, str]]:
+    """Measure what is due of one network; yield the share that is done, and what it was."""
+    ours, peers = _due(name, asked, session)
+    if not ours and not peers:
+        return
+    now = Round.of(
+        MATRIX[name],
+        extents=asked.extents,
+        device=asked.device,
+        patience=Patience(rounds=asked.rounds, seconds=asked.seconds),
+        batch=asked.batch,
+    )
+    total = len(ours) + len(peers)
+    for done, method in enumerate(ours, 1):
+        session.add(now.all_cams() if method == records.ALL_CAMS else now.ours(method))
+        yield done / total, f"{name}: {method}"
+    for done, peer in enumerate(peers, len(ours) + 1):
+        session.add(now.theirs(peer))
+        yield done / total, f"{name}: {peer.library} {peer.name}"
+
+
+def _due(
+    name: str, asked: argparse.Namespace, session: records.Session
+) -> tuple[list[str], list[Peer]]:
+    """Return what is asked for and not measured yet: ours, and theirs."""
+
+    def wanted(*names: str) -> bool:
+        return not asked.methods or any(each in asked.methods for each in names)
+
+    known = session.records
+    ours = [
+        each
+        for each in (records.ALL_CAMS, *methods())
+        if wanted(each) and (name, records.OURS, each) not in known
+    ]
+    peers = [
+        each
+        for each in PEERS
+        if wanted(each.name, each.rival) and (name, each.library, each.name) not in known
+    ]
+    return ours, peers
+
+
+def _conditions(asked: argparse.Namespace) -> dict[str, Any]:
     return {
-        "network": name,
-        "F (ms)": round(passes * 1e3, 1),
-        **{label: round(_cheapest(run, rounds) / passes, 2) for label, run in runs.items()},
-        "difference to captum": _difference(ours, _enlarged(_captum(network, x, last), x)),
-        "difference to MONAI": _difference(ours, _monai(network, x, last)),
+        "extents": asked.extents,
+        "device": asked.device,
+        "rounds": asked.rounds,
+        "seconds": asked.seconds,
+        "batch": asked.batch,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        **{name: _version(name) for name in _LIBRARIES},
     }
 
 
-def _predict(network: nn.Module, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return network(x)
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
-def _captum(network: nn.Module, x: Tensor, layer: str) -> Tensor:
-    _predict(network, x)
-    method = LayerGradCam(network, network.get_submodule(layer))
-    return method.attribute(x, CHANNEL, relu_attributions=True).detach()
+def _resumed(session: records.Session, path: Path) -> records.Session:
+    """Return what the file has, if it was measured under the same conditions."""
+    kept = records.load(path)
+    if kept.conditions == session.conditions:
+        return kept
+    changed = [
+        f"{name} was {kept.conditions.get(name)}, is {value}"
+        for name, value in session.conditions.items()
+        if kept.conditions.get(name) != value
+    ]
+    raise SystemExit(f"{path} was measured under other conditions: {'; '.join(changed)}")
 
 
-def _monai(network: nn.Module, x: Tensor, layer: str) -> Tensor:
-    _predict(network, x)
-    return MonaiGradCAM(network, layer, postprocessing=lambda raw: raw)(x, class_idx=CHANNEL)
-
-
-def _enlarged(values: Tensor, x: Tensor) -> Tensor:
-    mode = "bilinear" if x.ndim == 4 else "trilinear"
-    return nn.functional.interpolate(values, x.shape[2:], mode=mode)
-
-
-def _difference(ours: Tensor, theirs: Tensor) -> str:
-    size = float(theirs.abs().max())
-    return f"{float((ours - theirs).abs().max()) / size:.0e}" if size else "both zero"
-
-
-def _cheapest(run: Callable[[], object], rounds: int) -> float:
-    run()
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-def _show(rows: list[dict[str, object]]) -> None:
-    table = Table("", *(str(row["network"]) for row in rows))
-    for label in list(rows[0])[1:]:
-        table.add_row(label, *(str(row[label]) for row in rows))
-    Console(width=160).print(table)
+def _progress() -> Progress:
+    return Progress(
+        BarColumn(20),
+        TextColumn("{task.completed:.1f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+    )
 
 
 if __name__ == "__main__":
