@@ -18,7 +18,6 @@ from ai.errors import (
     InputChangedError,
     MeasureError,
     NetworkChangedError,
-    TargetError,
 )
 from ai.explainers.cam import ClassActivationMap
 from ai.limits import UNLIMITED, Limits, refusal_text, require_memory
@@ -85,8 +84,21 @@ class _Subject:
 class _Job:
     request: ExplainerRequest
     subject: _Subject
+    #: Channel that the subject's is weighed against.
+    against: int | None = None
     #: What the prediction's own pass gave; None: the explainer is asked.
     shared: Attribution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Margin:
+    """Why this and not that: what one target has above another, over the same mask if any."""
+
+    this: Target
+    that: Target
+
+    def __call__(self, output: Tensor, x: Tensor) -> Tensor:
+        return self.this(output, x) - self.that(output, x)
 
 
 def analyze(
@@ -173,14 +185,15 @@ def _jobs(
     subjects: Sequence[_Subject],
     settings: AnalyzeSettings,
 ) -> tuple[_Job, ...]:
-    names = [label.name for label in model.labels]
-    unknown = sorted({t for request in requests for t in request.targets} - set(names))
-    if unknown:
+    channels: dict[str | None, int] = {label.name: label.channel for label in model.labels}
+    named = {label for each in requests for label in (*each.targets, each.against) if label}
+    if unknown := sorted(named - set(channels)):
+        known = ", ".join(label.name for label in model.labels)
         raise ExplanationError(
-            f"model {model.card.name} has no label {', '.join(unknown)}; it has {', '.join(names)}"
+            f"model {model.card.name} has no label {', '.join(unknown)}; it has {known}"
         )
     return tuple(
-        _Job(request=request, subject=subject)
+        _Job(request=request, subject=subject, against=channels.get(request.against))
         for request in requests
         for subject in _asked(request, subjects, settings)
     )
@@ -213,9 +226,11 @@ def _with_maps(
 def _asked(
     request: ExplainerRequest, subjects: Sequence[_Subject], settings: AnalyzeSettings
 ) -> Sequence[_Subject]:
+    # Why this and not the same is no question.
+    others = [each for each in subjects if each.label != request.against]
     if request.targets:
-        return [each for each in subjects if each.label in request.targets]
-    return subjects[: settings.max_explained]
+        return [each for each in others if each.label in request.targets]
+    return others[: settings.max_explained]
 
 
 def _attempt(
@@ -247,6 +262,7 @@ def _attempt(
 def _failed(job: _Job, reason: str) -> FailedExplanation:
     return FailedExplanation(
         target=job.subject.label,
+        against=job.request.against,
         method=job.request.name,
         reason=reason,
         parameters=_parameters(job.request.explainer),
@@ -262,11 +278,11 @@ def _require_wanted(settings: AnalyzeSettings) -> None:
 def _explanation(
     job: _Job, model: Model, prepared: Prepared, settings: AnalyzeSettings
 ) -> Explanation:
-    if job.request.against is not None:
-        raise TargetError(f"it cannot be weighed against {job.request.against} yet")
     view = view_around(prepared, job.subject.mask)
     view = replace(view, tensor=view.tensor.clone())
     target = _target(job.subject, view)
+    if job.against is not None:
+        target = _Margin(target, _target(replace(job.subject, channel=job.against), view))
     attribution = job.shared or _asked_itself(job, model, view, target, settings)
     _require_on_grid(attribution, view, job)
     measures = (
@@ -275,6 +291,7 @@ def _explanation(
     _require_untouched(view, job)
     return Explanation(
         target=job.subject.label,
+        against=job.request.against,
         method=job.request.name,
         heatmap=Heatmap(relevance=_relevance(attribution, view, prepared)),
         measures=measures,
