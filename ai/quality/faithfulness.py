@@ -1,4 +1,8 @@
-"""Whether the network needs what an explanation points at (G3): remove it and look."""
+"""Whether the network needs what an explanation points at (G3), and needs no more: look without.
+
+Comprehensiveness removes the most relevant tenth, sufficiency all else. Both hold it against other
+places of the same shape.
+"""
 
 import itertools
 import math
@@ -10,21 +14,15 @@ from torch.nn import functional
 
 from ai.capture import gradients_off
 from ai.errors import MeasureError
-from ai.explainers.admission import admit, evaluate
+from ai.explainers.admission import admit
 from ai.explainers.baselines import blurred, smoothed
-from ai.explainers.metering import fit_into
 from ai.model import Target
+from ai.quality.scoring import NOTICEABLE, RESOLUTION, answers_to, require_finite
 
 #: Share of the image that the mask takes.
 TOP_SHARE = 0.1
 #: How many displaced masks the mask is held against.
 DISPLACED = 3
-#: What the activations of one batch may take; a large volume goes one by one.
-_MEMORY_BYTES = 2**31
-#: Drops below this share of the target drown in float32.
-_RESOLUTION = 1e-6
-#: Drops are held against at least this share of the target.
-_NOTICEABLE = 0.05
 #: Standard deviation of the masks' soft border, in cells.
 _BORDER_CELLS = 1.5
 #: Cells along each axis of the grid on which displacements are compared.
@@ -48,11 +46,35 @@ class Drops:
         The divisor is at least a twentieth of the target's own size, so that drops that are nothing
         to the target do not look like a contrast; 0 if nothing changed it at all.
         """
-        mean = sum(self.displaced) / len(self.displaced)
-        size = abs(self.top) + sum(abs(drop) for drop in self.displaced) / len(self.displaced)
-        if size <= _RESOLUTION * abs(self.f_x):
-            return 0.0
-        return (self.top - mean) / max(size, _NOTICEABLE * abs(self.f_x))
+        return _contrast(self.top, self.displaced, self.f_x)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gains:
+    """What the target has above that of the blurred image, in its own unit, by each sharp part."""
+
+    f_x: float
+    #: Of the image that is blurred everywhere.
+    f_blurred: float
+    #: With the most relevant tenth.
+    top: float
+    #: With masks of the same shape elsewhere.
+    displaced: tuple[float, ...]
+
+    @property
+    def contrast(self) -> float:
+        """(top - mean of displaced) / (size of top + mean size of displaced), from -1 to 1.
+
+        As of ``Drops``; the divisor is at least a twentieth of all that there is to gain, too.
+        """
+        return _contrast(
+            self.top, self.displaced, max(abs(self.f_x), abs(self.f_x - self.f_blurred))
+        )
+
+    @property
+    def missing(self) -> float:
+        """What the target lacks with the most relevant tenth alone: the paper's sufficiency."""
+        return self.f_x - self.f_blurred - self.top
 
 
 def comprehensiveness(
@@ -62,9 +84,9 @@ def comprehensiveness(
 
     Comprehensiveness as in DeYoung et al. 2020, against a control: the most relevant ``share`` of
     the image is blurred away, and so are three displaced copies of that very mask. The value is
-    the contrast of the drops: above 0, the place matters more than others; 1, only it matters; 0
-    or less, the map points beside what the network uses. It has no unit, so networks compare. It
-    takes 5 forward passes.
+    the contrast of the drops, from -1 to 1, and higher is better: above 0, the place matters more
+    than others; 1, only it matters; 0 or less, the map points beside what the network uses. It has
+    no unit, so networks compare. It takes 5 forward passes.
 
     Parameters
     ----------
@@ -100,16 +122,43 @@ def measure_drops(
     frozen, plain = admit(network, x)
     _require_measurable(plain, values)
     fill = blurred(plain)
-    mask = top_mask(values.sum(dim=1)[0], share)
-    masks = [mask, *_displaced(mask, (plain - fill).abs().sum(dim=1)[0])]
-    inputs = [plain, *(_removed(plain, fill, each) for each in masks)]
-    at_once = fit_into(_MEMORY_BYTES, frozen, plain).entries
-    answers: list[float] = []
-    for first in range(0, len(inputs), at_once):
-        batch = torch.cat(inputs[first : first + at_once])
-        answers += evaluate(target, frozen(batch), batch).tolist()
-    f_x, *lost = answers[0], *(answers[0] - answer for answer in answers[1:])
-    return Drops(f_x=f_x, top=lost[0], displaced=tuple(lost[1:]))
+    masks = _masks(plain, fill, values, share)
+    images = (plain, *(_removed(plain, fill, each) for each in masks))
+    f_x, *answers = answers_to(frozen, target, images, plain)
+    top, *displaced = (f_x - answer for answer in answers)
+    return Drops(f_x=f_x, top=top, displaced=tuple(displaced))
+
+
+def sufficiency(
+    network: nn.Module, x: Tensor, target: Target, values: Tensor, *, share: float = TOP_SHARE
+) -> float:
+    """Return how much more the target has of the most relevant tenth alone than of other places.
+
+    Sufficiency as in DeYoung et al. 2020, against a control: all but the most relevant ``share`` of
+    the image is blurred away, and all but three displaced copies of that very mask. The value is
+    the contrast of what each brings back above the image that is blurred everywhere, from -1 to 1;
+    higher is better. 1: the place alone speaks for the target, other places do not; 0 or less: it
+    does not suffice, or others do as well. It takes 6 forward passes. Parameters and errors as of
+    ``comprehensiveness``.
+    """
+    if not bool((values.sum(dim=1) > 0).any()) and bool(torch.isfinite(values).all()):
+        return 0.0
+    return measure_gains(network, x, target, values, share=share).contrast
+
+
+@gradients_off()
+def measure_gains(
+    network: nn.Module, x: Tensor, target: Target, values: Tensor, *, share: float = TOP_SHARE
+) -> Gains:
+    """Return the gains behind ``sufficiency``; parameters and errors as there."""
+    frozen, plain = admit(network, x)
+    _require_measurable(plain, values)
+    fill = blurred(plain)
+    masks = _masks(plain, fill, values, share)
+    kept = (_removed(fill, plain, each) for each in masks)
+    f_x, f_blurred, *answers = answers_to(frozen, target, (plain, fill, *kept), plain)
+    top, *displaced = (answer - f_blurred for answer in answers)
+    return Gains(f_x=f_x, f_blurred=f_blurred, top=top, displaced=tuple(displaced))
 
 
 def top_mask(relevance: Tensor, share: float = TOP_SHARE) -> Tensor:
@@ -127,6 +176,20 @@ def top_mask(relevance: Tensor, share: float = TOP_SHARE) -> Tensor:
     tied = torch.nonzero(flat == limit)[: count - int(mask.sum()), 0]
     mask[tied] = True
     return mask.reshape(relevance.shape)
+
+
+def _contrast(top: float, displaced: tuple[float, ...], f_x: float) -> float:
+    mean = sum(displaced) / len(displaced)
+    size = abs(top) + sum(abs(other) for other in displaced) / len(displaced)
+    if size <= RESOLUTION * abs(f_x):
+        return 0.0
+    return (top - mean) / max(size, NOTICEABLE * abs(f_x))
+
+
+def _masks(x: Tensor, fill: Tensor, values: Tensor, share: float) -> list[Tensor]:
+    """Return the mask of the most relevant share, and the same mask in other places."""
+    mask = top_mask(values.sum(dim=1)[0], share)
+    return [mask, *_displaced(mask, (x - fill).abs().sum(dim=1)[0])]
 
 
 def _removed(x: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
@@ -179,5 +242,4 @@ def _require_measurable(x: Tensor, values: Tensor) -> None:
             f"an attribution {tuple(values.shape)} of an input {tuple(x.shape)}: expected one "
             "entry each, on one grid"
         )
-    if not bool(torch.isfinite(values).all()):
-        raise MeasureError(f"{int((~torch.isfinite(values)).sum())} values are not finite")
+    require_finite(values)

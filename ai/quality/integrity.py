@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def measure(values: Tensor, x: Tensor, *, before: str, after: str) -> float:
-    """Return 1 if the attribution is sound, 0 if not.
+    """Return 1 if the attribution is sound, 0 if not: higher is better. No forward pass.
 
     Parameters
     ----------

@@ -5,7 +5,15 @@ from torch import nn
 from ai.capture import fingerprint
 from ai.errors import MeasureError, TrainingModeError
 from ai.explainers.baselines import blurred, smoothed
-from ai.quality.faithfulness import Drops, comprehensiveness, measure_drops, top_mask
+from ai.quality.faithfulness import (
+    Drops,
+    Gains,
+    comprehensiveness,
+    measure_drops,
+    measure_gains,
+    sufficiency,
+    top_mask,
+)
 from ai.targets import ClassLogit
 from tests.build_networks import Linear, classifier, image
 
@@ -83,6 +91,66 @@ def test_it_takes_five_forward_passes():
 )
 def test_the_contrast_of_drops_is_bounded_and_has_no_unit(drops, contrast):
     assert drops.contrast == pytest.approx(contrast)
+
+
+def test_the_place_that_the_network_uses_suffices():
+    x = image(1, 1, 16, 16)
+
+    value = sufficiency(SpotTexture().eval(), x, ClassLogit(0), pointing_at(*SPOT))
+
+    assert 0.8 < value <= 1.0
+
+
+def test_a_place_beside_it_does_not_suffice():
+    beside = pointing_at(slice(10, 14), slice(1, 5))
+
+    value = sufficiency(SpotTexture().eval(), image(1, 1, 16, 16), ClassLogit(0), beside)
+
+    assert value <= 0.0
+
+
+def test_gains_are_in_the_unit_of_the_target_and_add_up_to_what_is_missing():
+    weight, x = torch.zeros(1, 1, 16, 16), image(1, 1, 16, 16)
+    weight[0, 0, SPOT[0], SPOT[1]] = 1.0
+    network = Linear(weight, bias=5.0).eval()
+
+    gains = measure_gains(network, x, ClassLogit(0), pointing_at(*SPOT))
+
+    fill = blurred(x)
+    share = smoothed((pointing_at(*SPOT) > 0).float(), 1.5)
+    assert gains.top == pytest.approx(((x - fill) * share * weight).sum().item(), abs=1e-4)
+    assert gains.f_blurred == pytest.approx(network(fill).item(), abs=1e-5)
+    kept = network(fill + share * (x - fill)).item()
+    assert gains.missing == pytest.approx(gains.f_x - kept, abs=1e-4)
+
+
+def test_sufficiency_takes_six_forward_passes():
+    network, entries = SpotTexture().eval(), []
+    network.register_forward_hook(lambda _m, inputs, _o: entries.append(inputs[0].shape[0]))
+
+    sufficiency(network, image(1, 1, 16, 16), ClassLogit(0), pointing_at(*SPOT))
+
+    assert [count for count in entries if count > 1] == [6]
+
+
+@pytest.mark.parametrize(
+    ("gains", "contrast"),
+    [
+        (Gains(f_x=1.0, f_blurred=0.0, top=1.0, displaced=(0.0, 0.0, 0.0)), 1.0),
+        (Gains(f_x=1.0, f_blurred=0.0, top=1.0, displaced=(1.0, 1.0, 1.0)), 0.0),
+        (Gains(f_x=1.0, f_blurred=0.0, top=0.0, displaced=(0.0, 0.0, 0.0)), 0.0),
+        # What is next to nothing of all that there is to gain is no contrast.
+        (Gains(f_x=0.0, f_blurred=-100.0, top=0.5, displaced=(0.0, 0.0, 0.0)), 0.1),
+    ],
+)
+def test_the_contrast_of_gains_is_held_against_all_that_there_is_to_gain(gains, contrast):
+    assert gains.contrast == pytest.approx(contrast)
+
+
+def test_nothing_suffices_of_a_map_without_positive_relevance():
+    x = image(1, 1, 16, 16)
+
+    assert sufficiency(SpotTexture().eval(), x, ClassLogit(0), -x.abs()) == 0.0
 
 
 def test_a_rival_place_is_not_empty_air_and_not_the_place_itself():
