@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
+import torch
 
 from ai.quality.controls import darkness_map, intensity_map, random_map, sobel_map
+from ai.quality.faithfulness import comprehensiveness, sufficiency
+from ai.quality.localization import (
+    hit_rate,
+    pointing_game,
+    relevance_mass_accuracy,
+    relevance_rank_accuracy,
+)
+from ai.targets import ClassLogit
+from tests.build_networks import Linear, image
 
 
 def test_random_map_repeats_with_its_seed():
@@ -34,3 +44,32 @@ def test_sobel_map_of_a_ramp_is_constant_along_it():
 
 def test_sobel_map_of_an_even_image_is_zero():
     assert not sobel_map(np.full((4, 4, 4), 7.0)).any()
+
+
+@pytest.mark.parametrize("shape", [(30, 30), (10, 10, 9)])
+def test_random_maps_find_a_structure_by_its_share_of_the_image(shape):
+    truth = np.zeros(shape, dtype=bool)
+    truth[:3] = True
+    share, maps = truth.mean(), [random_map(shape, np.random.default_rng(s)) for s in range(300)]
+
+    for measure in (relevance_mass_accuracy, relevance_rank_accuracy, pointing_game, hit_rate):
+        found = np.mean([measure(each, truth) for each in maps])
+        assert found == pytest.approx(share, abs=0.07 if measure is pointing_game else 0.02)
+
+
+@pytest.mark.parametrize("measure", [comprehensiveness, sufficiency])
+def test_random_maps_are_no_better_than_other_places(measure):
+    x = image(1, 1, 24, 24)
+    network = Linear(x.clone()).eval()
+
+    contrasts = [
+        measure(
+            network,
+            x,
+            ClassLogit(0),
+            torch.from_numpy(random_map(x.shape, np.random.default_rng(seed))),
+        )
+        for seed in range(10)
+    ]
+
+    assert np.mean(contrasts) == pytest.approx(0.0, abs=0.1)
