@@ -17,7 +17,7 @@ from ai.errors import (
     UndifferentiableError,
 )
 from ai.model import Settings, Target
-from ai.targets import logits_of
+from ai.targets import logits_of, part_of
 
 #: What a caller gets who asks for nothing special.
 DEFAULTS = Settings()
@@ -130,7 +130,8 @@ def evaluate(target: Target, output: object, x: Tensor) -> Tensor:
     TargetError
         If the target does not give one number per entry of the batch.
     """
-    value = target(logits_of(output), x)
+    part = getattr(target, "part", ())
+    value = target(part_of(output, part) if part else logits_of(output), x)
     if value.shape != (x.shape[0],):
         raise TargetError(
             f"the target gave shape {tuple(value.shape)}, expected one number for each of the "
