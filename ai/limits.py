@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ai.errors import BudgetError
-from ai.model import Explainer
+from ai.model import Explainer, Needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,23 +31,33 @@ UNLIMITED = Limits()
 def require_memory(explainer: Explainer, network: nn.Module, x: Tensor, limits: Limits) -> None:
     """Refuse an explanation of ``x`` that would take more memory than allowed, before it runs.
 
-    Forward passes are not held against the estimate: a method that is granted fewer than it would
-    like ends early and says so, or refuses the budget itself.
+    A method that only runs the network is not asked: one pass at a time, which it may always fall
+    back to, takes what the prediction took. Forward passes are not held against the estimate: a
+    method that is granted fewer than it would like ends early and says so, or refuses the budget.
 
     Raises
     ------
     BudgetError
         The estimate is above the limit; the message says both and what to change.
     """
-    if limits.memory_bytes is None:
+    if limits.memory_bytes is None or getattr(explainer, "needs", None) is Needs.OUTPUT:
         return
     estimate = explainer.estimate_cost(network, x).peak_bytes
     if estimate > limits.memory_bytes:
         raise BudgetError(
             f"it would take about {memory_text(estimate)} of memory, at most "
-            f"{memory_text(limits.memory_bytes)} are allowed: allow more, look at a later layer, "
-            "or choose a method that takes less"
+            f"{memory_text(limits.memory_bytes)} are allowed: {_ways(explainer, limits)}"
         )
+
+
+def _ways(explainer: Explainer, limits: Limits) -> str:
+    """Return what a person may change, as far as this method has it to change."""
+    ways = ["allow more"]
+    if getattr(explainer, "memory_bytes", 0) > (limits.memory_bytes or 0):
+        ways.append("give it less memory_bytes")
+    if hasattr(explainer, "layers"):
+        ways.append("look at a later layer")
+    return ", ".join(ways) + ", or choose a method that takes less"
 
 
 def refusal_text(error: BudgetError) -> str:

@@ -23,6 +23,7 @@ from tests.build_bundles import (
 )
 
 LABELS = {"0": "Effusion", "1": "Nodule", "2": "Edema", "3": "Mass"}
+GRADIENTS = ExplainerRequest(name="integrated_gradients", explainer=IntegratedGradients())
 OCCLUSION = ExplainerRequest(name="occlusion", explainer=Occlusion(cells=2, refine=(2,)))
 
 
@@ -54,13 +55,15 @@ def test_an_explanation_that_would_take_too_much_memory_is_not_begun(classifier)
     spent = []
     budget = Budget(report=lambda done, total: spent.append(done))
 
-    analysis = analyzed(classifier, OCCLUSION, limits=Limits(memory_bytes=1000), budget=budget)
+    analysis = analyzed(classifier, GRADIENTS, limits=Limits(memory_bytes=1000), budget=budget)
 
     (failure,) = analysis.failures
     assert analysis.explanations == ()
     assert len([finding for finding in analysis.findings if finding.present]) == 4
-    assert failure.reason.startswith("it would take about 3 MiB of memory, at most 0 MiB are")
-    assert failure.reason.endswith("look at a later layer, or choose a method that takes less")
+    assert failure.reason.startswith("it would take about 42 MiB of memory, at most 0 MiB are")
+    assert failure.reason.endswith(
+        "allow more, give it less memory_bytes, or choose a method that takes less"
+    )
     assert spent == [1000, 2000]
 
 
@@ -82,7 +85,13 @@ def test_parameters_are_told_as_a_route_writes_them(classifier):
 
 
 def test_an_explanation_within_the_limit_is_made(classifier):
-    analysis = analyzed(classifier, OCCLUSION, limits=Limits(memory_bytes=2**33))
+    analysis = analyzed(classifier, GRADIENTS, limits=Limits(memory_bytes=2**33))
+
+    assert [each.method for each in analysis.explanations] == ["integrated_gradients"]
+
+
+def test_a_method_that_only_runs_the_network_takes_what_the_prediction_took(classifier):
+    analysis = analyzed(classifier, OCCLUSION, limits=Limits(memory_bytes=1000))
 
     assert [each.method for each in analysis.explanations] == ["occlusion"]
 
@@ -107,9 +116,7 @@ def test_what_the_time_leaves_is_shown_and_says_that_it_is_partial(classifier):
 
 
 def test_time_that_is_over_before_anything_is_there_is_told(classifier):
-    request = ExplainerRequest(name="integrated_gradients", explainer=IntegratedGradients())
-
-    analysis = analyzed(classifier, request, OCCLUSION, limits=Limits(expired=after(1)))
+    analysis = analyzed(classifier, GRADIENTS, OCCLUSION, limits=Limits(expired=after(1)))
 
     assert [failure.reason for failure in analysis.failures] == [
         "the time for explaining was over before there was anything to show",
