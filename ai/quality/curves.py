@@ -16,7 +16,7 @@ from ai.errors import MeasureError
 from ai.explainers.admission import admit
 from ai.explainers.baselines import blurred
 from ai.model import Target
-from ai.quality.scoring import RESOLUTION, answers_to, ranks_of, require_on_grid
+from ai.quality.scoring import NOTICEABLE, answers_to, ranks_of, require_on_grid
 
 #: Equal parts that the image is taken away or laid down in.
 STEPS = 20
@@ -44,10 +44,11 @@ class Curve:
     def relative(self) -> Tensor:
         """The scores where the image is 1 and the blurred image 0, [B, K + 1].
 
-        NaN for an image that the target does not prefer to its blur: no cell could speak for it.
+        NaN for an image that the target does not prefer to its blur by a twentieth of its size or
+        more: there is nothing that cells could bring, and noise would be measured in its place.
         """
         gain = self.f_x - self.f_blurred
-        least = RESOLUTION * torch.maximum(self.f_x.abs(), self.f_blurred.abs())
+        least = NOTICEABLE * torch.maximum(self.f_x.abs(), self.f_blurred.abs())
         known = torch.where(gain > least, gain, torch.nan)
         return (self.scores - self.f_blurred[:, None]) / known[:, None]
 
@@ -72,8 +73,8 @@ def deletion(
     target of the image, 0 that of the blurred one. Lower is better: near 0, the target is lost with
     the first cells. Mostly from 0 to 1, but nothing holds a network between them. What chance gives
     depends on the network (a linear one: about 1/2), so it is read beside the controls'. NaN for an
-    image that the target does not prefer to its blur. It takes ``steps`` + 1 forward passes for
-    each entry.
+    image that the target does not clearly prefer to its blur. It takes ``steps`` + 1 forward passes
+    for each entry.
 
     Parameters
     ----------

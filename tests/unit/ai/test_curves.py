@@ -50,16 +50,16 @@ def test_insertion_of_a_linear_model_is_its_deletion_upside_down():
 def test_the_area_is_relative_to_the_image_and_its_blur():
     curve = Curve(
         shares=torch.tensor([0.0, 0.5, 1.0]),
-        scores=torch.tensor([[5.0, 1.0, 1.0], [1.0, 2.0, 3.0]]),
-        f_x=torch.tensor([5.0, 1.0]),
-        f_blurred=torch.tensor([1.0, 3.0]),
+        scores=torch.tensor([[5.0, 1.0, 1.0], [1.0, 2.0, 3.0], [5.0, 6.0, 4.9]]),
+        f_x=torch.tensor([5.0, 1.0, 5.0]),
+        f_blurred=torch.tensor([1.0, 3.0, 4.9]),
     )
 
-    assert curve.area.tolist() == [2.0, 2.0]
+    assert curve.area.tolist() == pytest.approx([2.0, 2.0, 5.475])
     assert curve.relative[0].tolist() == [1.0, 0.0, 0.0]
     assert curve.relative_area[0].item() == 0.25
-    # The second image scores less than its blur: nothing in it speaks for the target.
-    assert curve.relative_area[1].isnan()
+    # The second scores less than its blur, the third hardly more: nothing speaks for the target.
+    assert curve.relative_area[1:].isnan().all()
 
 
 def test_a_random_order_of_a_linear_model_is_at_one_half_on_average():
