@@ -26,7 +26,7 @@ from ai.model import Attribution, Budget, Explainer, Model, Prepared, Settings, 
 from ai.predict import findings_of, predict, segments_of, shared_maps
 from ai.prepare import mask_to_prepared_grid, to_source_grid
 from ai.session import ExplainSession
-from ai.targets import ClassLogit, SegmentMass
+from ai.targets import ClassLogit, LogitMargin, RegionMargin, SegmentMass
 from ai.window import View, view_around
 from dicom_io.analysis import (
     Analysis,
@@ -88,17 +88,6 @@ class _Job:
     against: int | None = None
     #: What the prediction's own pass gave; None: the explainer is asked.
     shared: Attribution | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Margin:
-    """Why this and not that: what one target has above another, over the same mask if any."""
-
-    this: Target
-    that: Target
-
-    def __call__(self, output: Tensor, x: Tensor) -> Tensor:
-        return self.this(output, x) - self.that(output, x)
 
 
 def analyze(
@@ -280,9 +269,7 @@ def _explanation(
 ) -> Explanation:
     view = view_around(prepared, job.subject.mask)
     view = replace(view, tensor=view.tensor.clone())
-    target = _target(job.subject, view)
-    if job.against is not None:
-        target = _Margin(target, _target(replace(job.subject, channel=job.against), view))
+    target = _target(job.subject, view, against=job.against)
     attribution = job.shared or _asked_itself(job, model, view, target, settings)
     _require_on_grid(attribution, view, job)
     measures = (
@@ -333,10 +320,14 @@ def _require_untouched(view: View, job: _Job) -> None:
         )
 
 
-def _target(subject: _Subject, view: View) -> Target:
+def _target(subject: _Subject, view: View, *, against: int | None = None) -> Target:
     if subject.mask is None:
-        return ClassLogit(subject.channel)
-    return SegmentMass(subject.channel, view.seen(subject.mask))
+        alone = ClassLogit(subject.channel)
+        return alone if against is None else LogitMargin(subject.channel, against)
+    mask = view.seen(subject.mask)
+    if against is None:
+        return SegmentMass(subject.channel, mask)
+    return RegionMargin(subject.channel, against, mask)
 
 
 def _relevance(attribution: Attribution, view: View, prepared: Prepared) -> NDArray[np.float32]:
