@@ -87,8 +87,11 @@ class ExplainSession:
         self._layers = tuple(layers)
         named = bool(layers) or (bool(variants) and all(each.layers for each in variants))
         self._layout = None if named else layout_of(frozen, plain)
+        allowed = tuple(self._allowed(variants))
+        # If none is, each says so when it is asked.
+        self._variants = allowed or tuple(variants)
         plan = Plan(
-            layers=tuple(self._planned(variants)),
+            layers=tuple(self._layers_of(each) for each in allowed),
             reruns=dict(self._layout.reruns) if self._layout else {},
         )
         self._recorded = plan.all_layers
@@ -135,13 +138,22 @@ class ExplainSession:
     def cams(
         self,
         target: Target,
-        variants: Sequence[ClassActivationMap] = FAMILY,
+        variants: Sequence[ClassActivationMap] | None = None,
         settings: Settings = DEFAULTS,
     ) -> tuple[Attribution, ...]:
         """Return the maps of a target, one for each variant, from one backward pass.
 
-        It ends at the earliest layer that these variants read. Values are those of
+        The pass ends at the earliest layer that the variants read. Values are those of
         ``ai.explainers.cam.explain_all``. The cost counts no forward pass: it was the prediction's.
+
+        Parameters
+        ----------
+        target
+            From the network's output to one number per entry of the batch.
+        variants
+            The maps; None: those that the session was opened for, as far as the network has them.
+        settings
+            Its budget is asked and told.
 
         Raises
         ------
@@ -150,6 +162,9 @@ class ExplainSession:
             layer is not among those that the session recorded; ExplanationCancelledError.
         """
         require_uncancelled(settings)
+        variants = self._variants if variants is None else variants
+        if not variants:
+            return ()
         layers = [self._recorded_layers_of(each) for each in variants]
         wanted = tuple(dict.fromkeys(name for names in layers for name in names))
         f_x, evidence = self._pass.towards(target, wanted, keep_graph=True)
@@ -167,11 +182,12 @@ class ExplainSession:
         report_done(settings)
         return found
 
-    def _planned(self, variants: Sequence[ClassActivationMap]) -> Iterator[tuple[str, ...]]:
+    def _allowed(self, variants: Sequence[ClassActivationMap]) -> Iterator[ClassActivationMap]:
         for each in variants:
             # It is refused when it is asked for, and does not cost the others their session.
             with suppress(UnsuitableLayerError):
-                yield self._layers_of(each)
+                self._layers_of(each)
+                yield each
 
     def _recorded_layers_of(self, variant: ClassActivationMap) -> tuple[str, ...]:
         layers = self._layers_of(variant)

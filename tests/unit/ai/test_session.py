@@ -177,11 +177,23 @@ def test_a_variant_that_the_network_does_not_allow_costs_the_others_nothing():
     network, x = transformer(), image(1, 1, 48, 48)
     session = ExplainSession(network, x)
 
-    (found,) = session.cams(ClassLogit(1), (GradCAM(),))
+    maps = session.cams(ClassLogit(1))
 
-    assert found.values.any()
+    assert [each.method for each in maps] == [each.name for each in FAMILY if each.name != "cam"]
     with pytest.raises(UnsuitableLayerError, match="cam is defined by"):
         session.cams(ClassLogit(1), (CAM(),))
+
+
+def test_a_session_of_which_the_network_allows_nothing_still_predicts():
+    network, x = transformer(), image(1, 1, 48, 48)
+
+    session = ExplainSession(network, x, variants=(CAM(),))
+
+    assert torch.equal(session.output, network(x))
+    assert session.features.shape == (1, 24)
+    assert session.cams(ClassLogit(1), ()) == ()
+    with pytest.raises(UnsuitableLayerError, match="cam is defined by"):
+        session.cams(ClassLogit(1))
 
 
 def test_the_cost_of_a_map_is_its_share_of_the_way_back():
