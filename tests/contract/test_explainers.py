@@ -43,6 +43,8 @@ QUICK = {
     "deeplift_shap": {"references": 3},
     "expected_gradients": {"most_samples": 64},
     "integrated_gradients": {"most_steps": 32},
+    "kernel_shap": {"players": 12, "samples": 64},
+    "lime": {"players": 12, "samples": 32},
     "occlusion": {"cells": 3, "refine": (2,)},
     "rise": {"cells": 3, "masks": 64},
     "smoothgrad": {"samples": 8},
