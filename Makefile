@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-demo bench-phantom bench-explainers matrix clean
+.PHONY: help setup demo test check format bench-demo bench-phantom bench-explainers matrix bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -48,6 +48,9 @@ bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and sh
 
 matrix: $(STAMP)  ## every explainer on every network, as docs/explainers-matrix.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.matrix
+
+bench-hybrids: $(STAMP)  ## what an explanation by construction costs beside a black box (two hours)
+	$(BIN)/python -m benchmarks.hybrids --work build/hybrids
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
