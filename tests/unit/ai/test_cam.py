@@ -22,7 +22,7 @@ from ai.explainers.cam import (
     XGradCAM,
     explain_all,
 )
-from ai.explainers.cam_pass import Plan, Watched, fused
+from ai.explainers.cam_pass import Plan, Watched, enlarged, fused
 from ai.model import Settings
 from ai.session import ExplainSession
 from ai.targets import ClassLogit, SegmentMass
@@ -195,6 +195,21 @@ def test_layers_are_fused_by_their_shares_in_the_size_of_the_last():
 
     # Shares: 1, .5, 0, 0 and 0, .25, .75, 1 (linear, half-cell centers); the mean times 8.
     assert values.tolist() == [[[[4.0, 3.0, 3.0, 4.0]]]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "extents"),
+    [((5,), (37,)), ((7, 4), (64, 50)), ((3, 4, 5), (32, 4, 41)), ((6, 6), (4, 9))],
+)
+def test_maps_are_enlarged_as_torch_interpolates(cells, extents):
+    maps = image(2, 3, *cells)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(cells)]
+
+    found = enlarged(maps, extents)
+
+    expected = functional.interpolate(maps, extents, mode=mode, align_corners=False)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert found.is_contiguous()
 
 
 def test_a_layer_without_any_relevance_does_not_spoil_the_fusion():
