@@ -3,6 +3,7 @@
 Lundberg and Lee 2017, on coalitions of supervoxels. It asks nothing of the network but its output.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -102,8 +103,8 @@ class KernelShap:
             found.append(self._of_one(probe, table, draws))
         probe.meter.finish()
         values = torch.cat([one.values for one in found])
-        f_x = torch.tensor([one.f_x for one in found]).to(plain)
-        f_baseline = torch.tensor([one.f_baseline for one in found]).to(plain)
+        ends = torch.tensor([(one.f_x, one.f_baseline) for one in found], dtype=torch.float64)
+        f_x, f_baseline = ends.to(plain).unbind(dim=1)
         return Attribution(
             values=values,
             f_x=f_x,
@@ -141,7 +142,7 @@ class KernelShap:
             if count == len(pairs.members) and pairs.exhaustive:
                 return played, ""
             drawn = count - pairs.singles
-            known = certainty(pairs, played, gain) if drawn >= 2 * pairs.singles else 0.0
+            known = certainty(pairs, played, gain) if drawn >= 2 * pairs.singles else math.nan
             if known >= self.settled and not pairs.exhaustive:
                 return played, ""
             more = values_of(probe, table, pairs.coalitions(count, count + _ROUND))
@@ -149,21 +150,21 @@ class KernelShap:
                 return played, self._told(probe, pairs, count, known)
             played = torch.cat([played, more[: len(more) // 2 * 2]])
 
-    def _widest(self, x: Tensor) -> int:
-        """Return how many coalitions are due at once at most."""
-        return 2 * max(_ROUND, pieces_for(x, self.players))
-
     def _told(self, probe: Probe, pairs: Pairs, count: int, known: float) -> str:
         total = len(pairs.members)
         if count == total:
             reason = "the most samples"
         else:
             reason = "cancelled" if probe.meter.cancelled else "the budget is spent"
-        certain = f"to about {known:.2f}" if known else "to a degree that is not known"
+        certain = "unknown" if math.isnan(known) else f"about {known:.2f}"
         return (
-            f"the values correlate {certain} with the exact ones after {2 + 2 * count} of "
+            f"the values' correlation with the exact ones is {certain} after {2 + 2 * count} of "
             f"{2 + 2 * total} coalitions, wanted {self.settled:g} ({reason})"
         )
+
+    def _widest(self, x: Tensor) -> int:
+        """Return how many coalitions are due at once at most."""
+        return 2 * max(_ROUND, pieces_for(x, self.players))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

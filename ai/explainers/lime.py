@@ -104,7 +104,7 @@ class Lime:
             found.append(self._of_one(probe, table, draws))
         return Attribution(
             values=torch.cat([values for values, _, _ in found]),
-            f_x=torch.tensor([f_x for _, f_x, _ in found]).to(plain),
+            f_x=torch.tensor([f_x for _, f_x, _ in found], dtype=torch.float64).to(plain),
             f_baseline=None,
             residual=None,
             method=self.name,
