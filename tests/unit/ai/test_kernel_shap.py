@@ -7,7 +7,7 @@ import torch
 from captum.attr import KernelShap as CaptumKernelShap
 from torch import nn
 
-from ai.errors import BudgetError, ExplanationCancelledError
+from ai.errors import BaselineError, BudgetError, ExplanationCancelledError
 from ai.explainers.baselines import blurred
 from ai.explainers.coalitions import tables_of
 from ai.explainers.kernel_shap import KernelShap
@@ -46,6 +46,22 @@ class Wavering(nn.Module):
 
     def forward(self, x):
         return torch.sin(self.linear(x) / 4)
+
+
+class Pieces(nn.Module):
+    """A function of the sums of an image's pieces, [B, players] to [B]."""
+
+    def __init__(self, labels, function):
+        super().__init__()
+        self.labels, self.function = labels, function
+
+    def forward(self, x):
+        return self.function(sums_of(x, self.labels))[:, None]
+
+
+def sums_of(x, labels):
+    masks = torch.stack([labels == piece for piece in range(int(labels.max()) + 1)])
+    return torch.einsum("bchw,phw->bp", x, masks.to(x))
 
 
 def table_for(x, fill, players):
@@ -110,6 +126,35 @@ def test_two_factors_of_a_product_have_half_each():
     assert worth[labels[0, 0]].item() == pytest.approx(7.5, rel=1e-6)
     assert worth[labels[-1, -1]].item() == pytest.approx(7.5, rel=1e-6)
     assert worth.sum().item() == pytest.approx(15.0, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda p: p @ torch.arange(1.0, p.shape[1] + 1).to(p),
+        lambda p: torch.tanh(p).sum(dim=1),
+        lambda p: p[:, 0] * p[:, 1] + p[:, 2],
+        lambda p: (p[:, 0] * p[:, 1] * p[:, 2]).sigmoid() + p.amax(dim=1),
+    ],
+    ids=["linear", "additive", "two factors", "anything"],
+)
+def test_hard_pieces_have_what_they_add_on_average_over_all_orders(function):
+    x = image(1, 1, 12, 12, seed=1).double()
+    labels = supervoxels_of(x, 6)
+    network = Pieces(labels, function).eval()
+
+    found = KernelShap(players=6, baseline="zero").explain(network, x, ClassLogit(0))
+
+    sums = sums_of(x, labels)[0]
+    exact = torch.zeros_like(sums)
+    orders = list(itertools.permutations(range(len(sums))))
+    for order in orders:
+        shown = torch.zeros(1, len(sums), dtype=torch.float64)
+        for player in order:
+            before = function(shown).item()
+            shown[0, player] = sums[player]
+            exact[player] += (function(shown).item() - before) / len(orders)
+    assert torch.allclose(sums_of(found.values, labels)[0].double(), exact, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 40, 40), (1, 2, 16, 24, 20)], ids=["2D", "3D"])
@@ -289,6 +334,25 @@ def test_memory_decides_the_batch_and_not_the_answer():
     tight = KernelShap(players=12, samples=64, memory_bytes=1).explain(network, x, ClassLogit(1))
 
     assert torch.allclose(roomy, tight.values, atol=1e-6)
+
+
+def test_soft_borders_share_each_voxel_among_players():
+    x = image(1, 2, 48, 48)
+    table = table_for(x, torch.zeros_like(x), 9)
+
+    alone = table.mixed(torch.eye(table.players, dtype=torch.bool))
+
+    assert table.border_cells == 4
+    assert torch.allclose(alone.sum(dim=0, keepdim=True), x, atol=1e-5)
+    steps = (alone / x)[:, 0].diff(dim=1).abs().amax()
+    assert steps < 0.6
+
+
+def test_a_black_baseline_is_refused_where_images_are_normalized():
+    network = nn.Sequential(nn.InstanceNorm2d(1), nn.Flatten(), nn.Linear(576, 1)).eval()
+
+    with pytest.raises(BaselineError, match="normalizes each image by itself"):
+        KernelShap(baseline="zero").explain(network, image(1, 1, 24, 24), ClassLogit(0))
 
 
 @pytest.mark.parametrize(
