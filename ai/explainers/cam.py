@@ -323,14 +323,14 @@ def attributed(
     for layer in evidence:
         variant.require_suitable(layer, running)
     reader = running.reader
-    maps = [variant.combine(each.activation, each.gradient) for each in evidence.values()]
-    grid = fused(
-        [reader.apart(each) for each in maps], extents=reader.extents, signed=variant.signed
-    )
-    values = reader.on_input(grid)
-    against = () if bool(values.any()) else (NOTHING_FOR_IT,)
+    maps = [
+        reader.apart(variant.combine(each.activation, each.gradient)) for each in evidence.values()
+    ]
+    kept = maps if variant.signed else [each.clamp(min=0) for each in maps]
+    speaks = any(bool((each != 0).any()) for each in kept)
+    grid = fused(maps, extents=reader.extents, signed=variant.signed)
     return Attribution(
-        values=values,
+        values=reader.on_input(grid),
         f_x=f_x,
         f_baseline=None,
         residual=None,
@@ -339,7 +339,7 @@ def attributed(
         baseline=None,
         seed=None,
         cost=cost,
-        warnings=(*variant.warnings(running), *against),
+        warnings=(*variant.warnings(running), *(() if speaks else (NOTHING_FOR_IT,))),
     )
 
 
