@@ -51,22 +51,28 @@ class _Slope(torch.autograd.Function):
     def forward(
         context: Any, x: Tensor, reference: Tensor, function: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            value = function(leaf)
-            (derivative,) = torch.autograd.grad(value, leaf, torch.ones_like(value))
-        value = value.detach()
+        value = function(x)
         change = x - reference
         roundings = _ROUNDINGS * torch.finfo(x.dtype).eps
-        still = change.abs() <= roundings * (x.abs() + reference.abs())
-        gained = value - function(reference)
-        context.save_for_backward(torch.where(still, derivative, gained / change))
-        return value.clone()
+        still = change.abs() <= (x.abs() + reference.abs()).mul_(roundings)
+        slope = (value - function(reference)).div_(change)
+        if bool(still.any()):
+            slope = torch.where(still, _derivative(function, x), slope)
+        context.save_for_backward(slope)
+        return value.clone() if value is x else value
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = context.saved_tensors
         return gradient * slope, None, None
+
+
+def _derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        value = function(leaf)
+        (derivative,) = torch.autograd.grad(value, leaf, torch.ones_like(value))
+    return derivative
 
 
 class _SoftmaxSlope(torch.autograd.Function):
