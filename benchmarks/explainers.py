@@ -65,7 +65,7 @@ def _arguments() -> argparse.ArgumentParser:
         )
     parser.set_defaults(extents="usual")
     parser.add_argument("--rounds", type=int, default=3, help="most repetitions (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each (%(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (%(default)s)")
     parser.add_argument(
         "--batch", type=int, default=0, help="also this many at once in half precision (0: not)"

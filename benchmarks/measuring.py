@@ -4,12 +4,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 #: Something to run; what it returns is dropped.
 Run = Callable[[], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +46,17 @@ class Stopwatch:
         #: The cheapest forward pass so far, in seconds.
         self.forward_seconds = self._unit
 
-    def passes(self, run: Run) -> float:
-        """Return what a run costs in F."""
+    def measured(self, run: Callable[[], T]) -> tuple[T, float]:
+        """Return what a run gives, and what it costs in F."""
         before = self._unit
-        seconds = self._cheapest(run, self._patience)
+        results: list[T] = []
+        seconds = self._cheapest(lambda: results.append(run()), self._patience)
         self._unit = self._unit_now()
         self.forward_seconds = min(self.forward_seconds, self._unit)
-        return seconds / min(before, self._unit)
+        return results[-1], seconds / min(before, self._unit)
 
     def _unit_now(self) -> float:
-        return self._cheapest(self._forward, Patience(rounds=3, seconds=self._patience.seconds / 8))
+        return self._cheapest(self._forward, Patience(rounds=3, seconds=self._patience.seconds / 4))
 
     def _cheapest(self, run: Run, patience: Patience) -> float:
         times: list[float] = []

@@ -281,7 +281,7 @@ MATRIX: dict[str, Specimen] = {
         _SEGMENTER(
             name="SwinUNETR",
             make=_swin_unetr,
-            **_SOLID | {"small": (64, 32, 32), "usual": (64, 64, 64)},
+            **_SOLID | {"small": (64, 32, 32), "usual": (64, 64, 32)},
         ),
         _SEGMENTER(name="AttentionUnet", make=_attention_unet, **_SOLID),
         Specimen(
@@ -289,7 +289,7 @@ MATRIX: dict[str, Specimen] = {
             kind="bag",
             make=_mil,
             small=(4, 1, 64, 64),
-            usual=(8, 1, 128, 128),
+            usual=(4, 1, 128, 128),
             full=(16, 1, 224, 224),
         ),
     )

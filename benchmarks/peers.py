@@ -19,7 +19,7 @@ from ai.targets import logits_of
 from benchmarks.networks import Subject
 
 #: Passes of every method that repeats them, ours and theirs.
-REPEATS = 8
+REPEATS = 4
 #: Cells along each axis of whatever covers pieces of the image.
 CELLS = 2
 
@@ -135,7 +135,7 @@ def _required_layer(question: Question) -> nn.Module:
 
 
 def _captum_saliency(question: Question) -> Tensor:
-    return attr.Saliency(question.network).attribute(question.x, target=0, abs=False)
+    return attr.Saliency(question.network).attribute(question.x, target=0)
 
 
 def _captum_input_x_gradient(question: Question) -> Tensor:
@@ -219,7 +219,7 @@ def _captum_lime(question: Question) -> Tensor:
 
 
 def _monai_vanilla_grad(question: Question) -> Tensor:
-    return visualize.VanillaGrad(question.network)(question.x, index=0)
+    return visualize.VanillaGrad(question.network)(question.x.clone(), index=0).abs()
 
 
 def _monai_smoothgrad(question: Question) -> Tensor:

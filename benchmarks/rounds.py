@@ -62,21 +62,21 @@ class Round:
         """Return what one of our methods costs and gives."""
         explainer = quick(method)
         record = self._record(OURS, method)
-        try:
-            estimate = explainer.estimate_cost(self._subject.network, self._subject.x)
-            attribution = self._explained(method, explainer)
-        except Exception as error:  # noqa: BLE001, it is what the table shows
-            return replace(record, raised=_said(error))
-        self._found[method, False] = attribution
 
         def run() -> Attribution:
             return self._explained(method, explainer)
 
+        try:
+            estimate = explainer.estimate_cost(self._subject.network, self._subject.x)
+            attribution, cost = self._stopwatch.measured(run)
+        except Exception as error:  # noqa: BLE001, it is what the table shows
+            return replace(record, raised=_said(error))
+        self._found[method, False] = attribution
         residual = attribution.residual
         few = estimate.forwards + estimate.backwards <= _FEW_PASSES
         return replace(
             record,
-            cost=self._stopwatch.passes(run),
+            cost=cost,
             passes=attribution.cost.forwards,
             peak=self._peak(run) if few else None,
             residual=None if residual is None else float(residual.max()),
@@ -96,7 +96,7 @@ class Round:
 
         try:
             session = ExplainSession(subject.network, subject.x)
-            cost = self._stopwatch.passes(run)
+            _, cost = self._stopwatch.measured(run)
         except Exception as error:  # noqa: BLE001, it is what the table shows
             return replace(record, raised=_said(error))
         return replace(
@@ -112,10 +112,9 @@ class Round:
         record = self._record(peer.library, peer.name)
         question = self._question(peer)
         try:
-            values = peer.answer(question).detach()
+            values, cost = self._stopwatch.measured(lambda: _counted(peer, question))
             passes = question.network.passes
             residual = float(peer.residual(question, values)) if peer.residual else None
-            cost = self._stopwatch.passes(lambda: peer.answer(question))
             few = passes <= _FEW_PASSES / 2
             peak = self._peak(lambda: peer.answer(question)) if few else None
         except Exception as error:  # noqa: BLE001, it is what the table shows
@@ -190,9 +189,14 @@ class Round:
                 explainer.explain(subject.network, x, subject.target)
 
         try:
-            return self._stopwatch.passes(run) / self._batch
+            return self._stopwatch.measured(run)[1] / self._batch
         except Exception:  # noqa: BLE001, not every method and network takes half precision
             return None
+
+
+def _counted(peer: Peer, question: Question) -> Tensor:
+    question.network.passes = 0
+    return peer.answer(question).detach()
 
 
 def _forward(subject: Subject) -> Callable[[], Tensor]:
