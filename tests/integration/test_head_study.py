@@ -27,7 +27,7 @@ from tests.build_bundles import SEGMENTER, write_bundle
 from tests.node_process import pellucid, running_node
 from tests.orthanc import Orthanc, free_port, orthanc
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow]
+pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 WAYS_TO_SLICE = ("axial", "sagittal", "coronal", "reversed", "oblique", "resampled")
 #: Volumes (ml) of an independent run on the same head, and how far we may be off.
