@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.overrides import TorchFunctionMode
 
 from ai.errors import ExplanationCancelledError, UnsuitableLayerError
 from ai.explainers.admission import (
@@ -28,6 +27,7 @@ from ai.explainers.admission import (
     require_transparent,
 )
 from ai.explainers.compositions import multi_head_attention_forward, scaled_dot_product_attention
+from ai.explainers.functions import Call, Intercepted
 from ai.explainers.metering import Meter
 from ai.explainers.tokens import TokenGrid, grid_in
 from ai.model import Settings, Target
@@ -56,8 +56,8 @@ class Attended:
     warnings: tuple[str, ...]
 
 
-class Watch(TorchFunctionMode):
-    """Inside this context, the attention that a network computes is kept.
+class Watch:
+    """Keeps the attention that a network computes.
 
     Parameters
     ----------
@@ -68,7 +68,6 @@ class Watch(TorchFunctionMode):
     """
 
     def __init__(self, x: Tensor, keep: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
         self._batch = x.shape[0]
         self._keep = keep
         #: What ``keep`` made of the matrices between tokens, in the order they were met.
@@ -82,32 +81,15 @@ class Watch(TorchFunctionMode):
         #: Bytes of the largest matrix.
         self.widest = 0
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Answer one call; torch switches the context off meanwhile."""
-        given = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in _WRITTEN_OUT:
-            return self._written_out(name, args, given)
-        answer = func(*args, **given)
-        if name == "linear":
+    def answer(self, call: Call) -> Any:
+        """Run one call, and keep what it gave if it is attention."""
+        answer = call.native()
+        if call.name == "linear":
             self.rows.update(answer.shape[:-1])
-        if name != "softmax":
+        if call.name != "softmax":
             return answer
-        dim = args[1] if len(args) > 1 else given.get("dim")
+        dim = call.argument(1, "dim")
         return answer if dim is None else self._watched(answer, dim % answer.ndim)
-
-    def _written_out(self, name: str, args: tuple[Any, ...], given: Mapping[str, Any]) -> Any:
-        try:
-            with self:
-                return _WRITTEN_OUT[name](*args, **given)
-        except NotImplementedError as error:
-            raise UnsuitableLayerError(f"attention cannot be written out: {error}") from error
 
     def _watched(self, weights: Tensor, dim: int) -> Tensor:
         """Keep the result of a softmax if it is attention; the network goes on with the answer."""
@@ -232,7 +214,7 @@ def _forward(
 ) -> tuple[Attended, object]:
     """Return the attention of one pass, without the target's value, and the network's output."""
     watch = Watch(x, keep)
-    with watch:
+    with Intercepted(watch.answer, _WRITTEN_OUT):
         output = network(x.clone())
     found = _laid_out(watch, network, x, method)
     # The largest matrix is there twice while its heads are fused.

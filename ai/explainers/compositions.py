@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ai.errors import UndifferentiableError, UnsuitableLayerError
+
 
 def layer_norm(
     x: Tensor,
@@ -95,7 +97,7 @@ def multi_head_attention_forward(  # noqa: PLR0913, PLR0917 - torch's signature
     bias_k: Tensor | None,
     bias_v: Tensor | None,
     add_zero_attn: bool,
-    dropout_p: float,
+    dropout_p: float,  # noqa: ARG001 - an explained network drops nothing
     out_proj_weight: Tensor,
     out_proj_bias: Tensor | None,
     **others: Any,
@@ -104,15 +106,16 @@ def multi_head_attention_forward(  # noqa: PLR0913, PLR0917 - torch's signature
 
     Raises
     ------
-    NotImplementedError
+    UnsuitableLayerError
         For key padding, added keys and separate projections, which no imaging network here uses.
     """
-    unusual = (bias_k, bias_v, others.get("key_padding_mask"), in_proj_weight is None or None)
-    if add_zero_attn or any(each is not None for each in unusual) or dropout_p < 0:
-        raise NotImplementedError(
-            "multi-head attention with padding, added keys or own projections"
+    unusual = (bias_k, bias_v, others.get("key_padding_mask"))
+    if in_proj_weight is None or add_zero_attn or any(each is not None for each in unusual):
+        raise UnsuitableLayerError(
+            "attention cannot be written out: multi-head attention with padding, added keys or "
+            "projections of their own"
         )
-    weights = in_proj_weight.chunk(3)  # type: ignore[union-attr]
+    weights = in_proj_weight.chunk(3)
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
     heads = [
         functional.linear(each, weight, bias)
@@ -172,12 +175,12 @@ def norm(
 
     Raises
     ------
-    NotImplementedError
+    UndifferentiableError
         For other orders.
     """
     order = 2.0 if p in (None, "fro") else p
     if not isinstance(order, int | float) or not 0 < order < math.inf:
-        raise NotImplementedError(f"a norm of order {p}")
+        raise UndifferentiableError(f"there is no rule for a norm of order {p}")
     axes = tuple(range(x.ndim)) if dim is None else dim
     if order == 2:
         return x.square().sum(axes, keepdim=keepdim).sqrt()

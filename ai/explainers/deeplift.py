@@ -22,8 +22,8 @@ from ai.explainers.admission import (
 )
 from ai.explainers.axioms import completeness_residual, incompleteness_warning
 from ai.explainers.baselines import baseline_of, reference_set
-from ai.explainers.deeplift_rules import Slopes, Tape
-from ai.explainers.functions import without_custom_gradients
+from ai.explainers.deeplift_rules import FORMS, Slopes, Tape
+from ai.explainers.functions import Intercepted, without_custom_gradients
 from ai.explainers.metering import Meter, fit_into
 from ai.model import Attribution, Needs, Settings, Target
 from dicom_io.analysis import Cost
@@ -176,12 +176,12 @@ def contributions(
         Gets the names of functions that have no rule, and were followed by their derivative.
     """
     tape = Tape()
-    with differentiating(), torch.no_grad(), tape:
+    with differentiating(), torch.no_grad(), Intercepted(tape.answer, FORMS):
         f_baseline = evaluate(target, network(reference.clone()), reference)
     with differentiating():
         leaf = x.clone().requires_grad_()
         slopes = Slopes(tape)
-        with slopes:
+        with Intercepted(slopes.answer, FORMS):
             # A network may work in place on what it is given, but not on a leaf.
             f_x = evaluate(target, network(leaf.clone()), leaf)
         if not f_x.requires_grad:

@@ -26,11 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from ai.errors import UndifferentiableError
 from ai.explainers.compositions import COMPOSITIONS, norm, std, var
-from ai.explainers.functions import LINEAR, Call, answered_by, call_of, is_tracked, names
+from ai.explainers.functions import LINEAR, Call, answered_by, is_tracked, names
 from ai.explainers.slopes import grafted, logsumexp_slope, slope_of, softmax_slope
 
 #: Functions whose own gradient is exact: linear in all that flows through them together.
@@ -45,7 +44,8 @@ _ONE_ARGUMENT = names(
 )
 _PRODUCTS = names("bmm dot einsum matmul mm mul mv")
 _MAX_POOLS = frozenset(f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))
-_FORMS: Mapping[str, Callable[..., Any]] = {
+#: Composite functions, written in those that have rules.
+FORMS: Mapping[str, Callable[..., Any]] = {
     **COMPOSITIONS,
     "norm": norm,
     "std": std,
@@ -62,27 +62,16 @@ class _Entry:
     args: tuple[Any, ...]
 
 
-class Tape(TorchFunctionMode):
+class Tape:
     """Keeps, while a network runs on a reference, what its functions that have rules are given."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.entries: list[_Entry] = []
         #: By where in memory their arguments are.
         self._holders: dict[int, list[_Entry]] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def answer(self, call: Call) -> Any:
         """Run one call and keep its arguments."""
-        call = call_of(func, args, kwargs or {})
-        if call.name in _FORMS:
-            with self:
-                return call.by(_FORMS[call.name])
         if call.name in _RULES:
             self._keep(_Entry(call.name, tuple(_detached(each) for each in call.args)))
         if call.in_place:
@@ -105,7 +94,7 @@ class Tape(TorchFunctionMode):
             )
 
 
-class Slopes(TorchFunctionMode):
+class Slopes:
     """Answers, while the network runs on the image, each function with its slope.
 
     Raises
@@ -115,27 +104,16 @@ class Slopes(TorchFunctionMode):
     """
 
     def __init__(self, tape: Tape) -> None:
-        super().__init__()
         self._entries = iter(tape.entries)
         #: Functions that carried a gradient and have no rule, in the order they were met.
         self.strangers: dict[str, None] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Answer one call; torch switches the context off meanwhile."""
-        call = call_of(func, args, kwargs or {})
-        if call.name in _FORMS:
-            with self:
-                return call.by(_FORMS[call.name])
+    def answer(self, call: Call) -> Any:
+        """Return the answer of the rule, or torch's own."""
         rule = _RULES.get(call.name)
         if rule is not None:
             entry = self._entry_of(call)
-            if is_tracked((*call.args, *call.kwargs.values())):
+            if call.carries:
                 return answered_by(lambda apart: rule(apart, entry.args), call)
         answer = call.native()
         if rule is None and call.name not in _UNDERSTOOD and is_tracked(answer):

@@ -107,6 +107,11 @@ class Call:
         """Return what torch answers, and do to the arguments what it does."""
         return self.function(*self.args, **self.kwargs)
 
+    @property
+    def carries(self) -> bool:
+        """Whether a gradient flows through an argument."""
+        return is_tracked((*self.args, *self.kwargs.values()))
+
     def apart(self) -> "Call":
         """Return the call with its result in memory of its own."""
         if not self.in_place:
@@ -136,25 +141,25 @@ class Call:
 Rule = Callable[[Call], Any]
 
 
-class Ruled(TorchFunctionMode):
-    """Answers the functions named in a table by their rules, while a network runs inside.
-
-    Composite functions are answered by their parts (see ``compositions``).
+class Intercepted(TorchFunctionMode):
+    """Inside this context, every call of a torch function is handed to a function of ours.
 
     Parameters
     ----------
-    rules
-        By name of the function.
-    understood
-        Names of functions whose own gradient is right as it is.
+    answer
+        From a call to what the network gets for it.
+    forms
+        Composite functions, written in others: those are handed over in their place.
     """
 
-    def __init__(self, rules: Mapping[str, Rule], understood: frozenset[str]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Call], Any],
+        forms: Mapping[str, Callable[..., Any]] = COMPOSITIONS,
+    ) -> None:
         super().__init__()
-        self._rules = rules
-        self._understood = understood
-        #: Functions that carried a gradient and are in neither table, in the order they were met.
-        self.strangers: dict[str, None] = {}
+        self._answer = answer
+        self._forms = forms
 
     def __torch_function__(
         self,
@@ -165,11 +170,33 @@ class Ruled(TorchFunctionMode):
     ) -> Any:
         """Answer one call; torch switches the context off meanwhile."""
         call = call_of(func, args, kwargs or {})
-        if not is_tracked((*call.args, *call.kwargs.values())):
-            return call.native()
-        if call.name in COMPOSITIONS:
+        if call.name in self._forms:
             with self:
-                return call.by(COMPOSITIONS[call.name])
+                return call.by(self._forms[call.name])
+        return self._answer(call)
+
+
+class Ruled:
+    """Answers the functions named in a table by their rules.
+
+    Parameters
+    ----------
+    rules
+        By name of the function.
+    understood
+        Names of functions whose own gradient is right as it is.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], understood: frozenset[str]) -> None:
+        self._rules = rules
+        self._understood = understood
+        #: Functions that carried a gradient and are in neither table, in the order they were met.
+        self.strangers: dict[str, None] = {}
+
+    def answer(self, call: Call) -> Any:
+        """Return the rule's answer, or torch's own where nothing flows or no rule is known."""
+        if not call.carries:
+            return call.native()
         if call.name in self._rules:
             return answered_by(self._rules[call.name], call)
         answer = call.native()

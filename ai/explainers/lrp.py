@@ -22,7 +22,7 @@ from ai.explainers.admission import (
     require_transparent,
 )
 from ai.explainers.axioms import conservation_residual, incompleteness_warning
-from ai.explainers.functions import Ruled, without_custom_gradients
+from ai.explainers.functions import Intercepted, Ruled, without_custom_gradients
 from ai.explainers.lrp_linear import Epsilon, Gamma, LinearRule, ZPlus, own_gradient
 from ai.explainers.lrp_rules import UNDERSTOOD, Ledger, rules_for
 from ai.explainers.metering import Meter, fit_into
@@ -125,8 +125,8 @@ class LRP:
         rules = rules_for(self._linear(), ledger, through_softmax=self.rule == "attn")
         with differentiating():
             leaf = x.clone().requires_grad_()
-            mode = Ruled(rules, UNDERSTOOD)
-            with mode:
+            ruled = Ruled(rules, UNDERSTOOD)
+            with Intercepted(ruled.answer):
                 # A network may work in place on what it is given, but not on a leaf.
                 value = evaluate(target, network(leaf.clone()), leaf)
             if not value.requires_grad:
@@ -137,7 +137,7 @@ class LRP:
             gradients = torch.autograd.grad(value.sum(), [leaf, *ledger.leaves], allow_unused=True)
         gradient = torch.zeros_like(x) if gradients[0] is None else gradients[0]
         elsewhere = ledger.received(gradients[1:]).reshape(1)
-        return x * gradient, elsewhere, value.detach(), tuple(mode.strangers)
+        return x * gradient, elsewhere, value.detach(), tuple(ruled.strangers)
 
     def _linear(self) -> LinearRule:
         known: dict[str, LinearRule] = {
