@@ -129,8 +129,8 @@ class BoxScore:
     Raises
     ------
     TargetError
-        When called with an output whose channels are no multiple of ``classes``, or that has no
-        such place, anchor or class.
+        When made without classes; when called with an output whose channels are no multiple of
+        ``classes``, or that has no such place, anchor or class.
     """
 
     #: Index along each axis of the head's map.
@@ -142,6 +142,10 @@ class BoxScore:
     #: Where in the network's output the head's scores are: ``("classification", 2)`` is level 2 of
     #: MONAI's RetinaNet; empty: the first tensor.
     part: tuple[str | int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise TargetError(f"a head scores at least one class, got classes = {self.classes}")
 
     def __call__(self, output: Tensor, _x: Tensor) -> Tensor:
         """Return the score, [B]."""

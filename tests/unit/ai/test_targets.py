@@ -111,6 +111,8 @@ def test_a_box_has_the_score_of_its_anchor_and_place():
     assert scores.tolist() == [22.0, 46.0]
     with pytest.raises(TargetError, match="3 anchors on a map of"):
         BoxScore((1, 0), anchor=3, channel=1, classes=2)(levels[1], torch.zeros(2))
+    with pytest.raises(TargetError, match="at least one class"):
+        BoxScore((1, 0), anchor=0, channel=0, classes=0)
     with pytest.raises(TargetError, match="no multiple of 4 classes"):
         BoxScore((1, 0), anchor=0, channel=1, classes=4)(levels[1], torch.zeros(2))
     with pytest.raises(TargetError, match=r"has no \['classification', 2\]"):
