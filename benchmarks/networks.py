@@ -1,11 +1,8 @@
 """The matrix: fifteen networks of MONAI that every explanation is held against.
 
-Weights are random and seeded; three things of a trained network are made up for, two of them by
-looking at a few images first (as Mishkin and Matas 2015 do):
+Weights are random and seeded; two things of a trained network are made up for by looking at a few
+images first (as Mishkin and Matas 2015 do):
 
-- The units of a ResNet add half of what they would: where all add in full, gradients of random
-  weights are white noise by layer 50 (Balduzzi et al. 2017) and the sum over an image is what is
-  left of a cancellation. Training begins with units that add nothing (Goyal et al. 2017).
 - Batch normalization has their statistics. With its initial ones the activations of a deep network
   grow without bounds, with those of too few images they still do on the next.
 - The last layer of a classifier is shifted and scaled so that its logits over these images have
@@ -20,7 +17,6 @@ from functools import partial
 
 import torch
 from monai.networks import nets
-from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from ai.model import Target
@@ -150,16 +146,7 @@ def _planes(shape: tuple[int, ...], axes: int) -> int:
 
 
 def _resnet(make: Callable[..., nn.Module], axes: int, _extents: tuple[int, ...]) -> nn.Module:
-    return _damped(make(spatial_dims=axes, n_input_channels=1, num_classes=3))
-
-
-def _damped(network: nn.Module) -> nn.Module:
-    """Halve what each unit of a ResNet adds."""
-    for each in network.modules():
-        if isinstance(each, ResNetBlock | ResNetBottleneck):
-            last = each.bn3 if isinstance(each, ResNetBottleneck) else each.bn2
-            nn.init.constant_(last.weight, 0.5)
-    return network
+    return make(spatial_dims=axes, n_input_channels=1, num_classes=3)
 
 
 def _densenet(_extents: tuple[int, ...]) -> nn.Module:
@@ -240,9 +227,7 @@ def _attention_unet(_extents: tuple[int, ...]) -> nn.Module:
 
 
 def _mil(_extents: tuple[int, ...]) -> nn.Module:
-    backbone = _damped(
-        nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=3, feed_forward=False)
-    )
+    backbone = nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=3, feed_forward=False)
     return nets.MILModel(
         num_classes=3,
         mil_mode="att",
