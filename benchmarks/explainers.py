@@ -51,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    known = [records.ALL_CAMS, *methods(), *(each.name for each in PEERS)]
+    known = [*records.SESSIONS, *methods(), *(each.name for each in PEERS)]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.explainers", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--networks", nargs="+", choices=MATRIX, default=list(MATRIX))
@@ -92,7 +92,7 @@ def _measured(
     )
     total = len(ours) + len(peers)
     for done, method in enumerate(ours, 1):
-        session.add(now.all_cams() if method == records.ALL_CAMS else now.ours(method))
+        session.add(now.all_cams(method) if method in records.SESSIONS else now.ours(method))
         yield done / total, f"{name}: {method}"
     for done, peer in enumerate(peers, len(ours) + 1):
         session.add(now.theirs(peer))
@@ -110,7 +110,7 @@ def _due(
     known = session.records
     ours = [
         each
-        for each in (records.ALL_CAMS, *methods())
+        for each in (*records.SESSIONS, *methods())
         if wanted(each) and (name, records.OURS, each) not in known
     ]
     peers = [

@@ -22,6 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ai.explainers.cam import LayerCAM
+from ai.explainers.lrp import LRP
 from ai.model import ModelSettings
 from ai.models.phantom import WEIGHTS_SHA256, PhantomModel, load
 from ai.phantom.figures import Reading, mean_localizations, read_phantom, threshold_area
@@ -29,7 +30,7 @@ from ai.phantom.make import make_phantom
 from ai.reliability.discrimination import area_under_curve
 
 RESULTS = Path(__file__).parent / "results" / "phantom.json"
-EXPLAINERS = {"layer_cam": LayerCAM()}
+EXPLAINERS = {"layer_cam": LayerCAM(), "lrp": LRP()}
 
 
 @cache

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 OURS = "ours"
-#: The session that predicts and makes all class activation maps.
+#: The session that predicts and makes all class activation maps: each of the layers it chooses,
+#: and all of the last.
 ALL_CAMS = "prediction + all CAMs"
+ALL_LAST_CAMS = "prediction + all CAMs, last layer"
+SESSIONS = (ALL_CAMS, ALL_LAST_CAMS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ai.explainers.layers import deepest_layer
+from ai.explainers.layout import layout_of
 from ai.model import Attribution, Explainer, Settings
 from ai.session import FAMILY, ExplainSession
 from ai.targets import logits_of
@@ -86,16 +88,16 @@ class Round:
             forward_seconds=self._stopwatch.forward_seconds,
         )
 
-    def all_cams(self) -> Record:
+    def all_cams(self, name: str) -> Record:
         """Return what the prediction and all maps of one session cost, its layers chosen before."""
-        subject, record = self._subject, self._record(OURS, ALL_CAMS)
+        subject, record = self._subject, self._record(OURS, name)
         family = [each for each in FAMILY if refusal_of(each.name, subject.name) is None]
 
         def run() -> object:
             return session.on(subject.x).cams(subject.target, family)
 
         try:
-            session = ExplainSession(subject.network, subject.x)
+            session = ExplainSession(subject.network, subject.x, layers=self._layers(name))
             _, cost = self._stopwatch.measured(run)
         except Exception as error:  # noqa: BLE001, it is what the table shows
             return replace(record, raised=_said(error))
@@ -137,6 +139,11 @@ class Round:
             method=method,
             forward_seconds=self._stopwatch.forward_seconds,
         )
+
+    def _layers(self, name: str) -> tuple[str, ...]:
+        if name == ALL_CAMS:
+            return ()
+        return (deepest_layer(layout_of(self._subject.network, self._subject.x)),)
 
     def _explained(
         self, method: str, explainer: Explainer, baseline: Tensor | None = None

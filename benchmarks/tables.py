@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.networks import MATRIX
-from benchmarks.records import ALL_CAMS, OURS, Record, Session
+from benchmarks.records import OURS, SESSIONS, Record, Session
 
 _CAMS = ("cam", "grad_cam", "grad_cam_pp", "hires_cam", "layer_cam", "xgrad_cam", "eigen_cam")
 _CLASSIFIERS = frozenset(name for name, each in MATRIX.items() if each.kind == "classifier")
@@ -46,7 +46,10 @@ def figures(session: Session) -> tuple[Figure, ...]:
     worst = _picker(every)
     cams = session.of(OURS, _CAMS)
     return (
-        worst(f"{ALL_CAMS} of classifiers, F", 1.2, {ALL_CAMS}, _cost, _CLASSIFIERS),
+        *(
+            worst(f"{each} of classifiers, F", 1.2, {each}, _cost, _CLASSIFIERS)
+            for each in SESSIONS
+        ),
         worst("LRP, F", 4.0, {"lrp"}, _cost),
         worst("DeepLIFT, F", 7.0, {"deeplift"}, _cost),
         worst("memory of a CAM beside a forward pass", 1.1, set(_CAMS), _peak),
