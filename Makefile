@@ -1,6 +1,8 @@
 # Two commands for a newcomer: `make demo` and `make test`. `make help` lists the others.
 PYTHON ?= python3
 VENV ?= .venv
+# Test files that run at a time; with more, set OMP_NUM_THREADS so that their threads fit the cores.
+JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -23,7 +25,7 @@ demo: $(STAMP)  ## a study goes in, findings and measured explanations come out 
 	$(BIN)/pellucid demo
 
 test: $(STAMP)  ## all tests; those that need a peer say what to install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: $(STAMP)  ## format, lint, types, contracts, spelling
 	$(BIN)/ruff format --no-cache --check .
