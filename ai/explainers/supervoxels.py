@@ -13,12 +13,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional
 
+from ai.body import Image, Mask, body_of, enlarged, reduced
 from ai.explainers.baselines import smoothed
 
-#: Larger images are cut up on a reduced grid of about this many cells.
-_MOST_CELLS = 2**19
 #: Standard deviation of the blur before clustering, in cells.
 _BLUR_CELLS = 1.0
 _ROUNDS = 5
@@ -27,19 +25,8 @@ _COMPACTNESS = 2.0
 #: A grid cell starts a piece if it holds this share of what the fullest one holds; a piece that
 #: ends below this share of the average is divided among its neighbors.
 _LEAST_SHARE = 0.25
-_BINS = 256
-#: Air is what most of the corners are: at least this share of them.
-_CORNERS = 0.9
-#: Air and body each take at least this share of an image: a bright spot is no body.
-_LEAST_PART = 0.05
-#: The deviation inside air is below this share of the step from air to body.
-_EVEN_AIR = 0.2
-#: Values that differ by this share of an image's range are one value, interpolated.
-_ROUNDING = 1e-5
 
 Labels = NDArray[np.int32]
-Mask = NDArray[np.bool_]
-Image = NDArray[np.float32]
 
 
 def supervoxels_of(x: Tensor, count: int) -> Tensor:
@@ -59,10 +46,10 @@ def supervoxels_of(x: Tensor, count: int) -> Tensor:
         faces, but for the last one where the image has air around a body: that piece is the air,
         with whatever lies in it and is smaller than an average piece.
     """
-    reduced = _reduced(x)
-    image = reduced[0].numpy()
+    small = reduced(x)
+    image = small[0].numpy()
     body = body_of(image, least_share=1 / count)
-    features = _standardized(_smoothed_inside(reduced, body), body)
+    features = _standardized(_smoothed_inside(small, body), body)
     labels = np.full(body.shape, -1, dtype=np.int32)
     pieces = count if body.all() else count - 1
     parts, found = ndimage.label(body)
@@ -72,46 +59,7 @@ def supervoxels_of(x: Tensor, count: int) -> Tensor:
         mine = _connected(_clustered(features, inside, own), inside)
         labels[mine >= 0] = mine[mine >= 0] + labels.max() + 1
     labels[labels < 0] = labels.max() + 1
-    return _enlarged(labels, x)
-
-
-def body_of(image: Image, *, least_share: float) -> Mask:
-    """Return what is not air of an image [C, *S], with its holes filled; all of it if in doubt.
-
-    Air is even and fills the corners: one value of all corners (a skull-stripped or padded image),
-    else one side of Otsu's threshold (1979). A hole is what is surrounded within some plane, so
-    that lungs are body though they open to the outside.
-
-    Parameters
-    ----------
-    least_share
-        Parts of the body below this share of it count as air.
-    """
-    outside = _even_outside(image)
-    body = _filled(~outside)
-    parts, _ = ndimage.label(body)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    body = (sizes >= max(1.0, least_share * sizes.sum()))[parts]
-    certain = _LEAST_PART <= body.mean() <= 1 - _LEAST_PART
-    return body if certain else np.ones_like(body)
-
-
-def _reduced(x: Tensor) -> Tensor:
-    x = x.detach().float().cpu()
-    factor = (_MOST_CELLS / math.prod(x.shape[2:])) ** (1 / (x.ndim - 2))
-    if factor >= 1:
-        return x
-    grid = [max(1, round(extent * factor)) for extent in x.shape[2:]]
-    return functional.interpolate(x, grid, mode="area")
-
-
-def _enlarged(labels: Labels, x: Tensor) -> Tensor:
-    grid = torch.from_numpy(labels.astype(np.int64))
-    for axis, extent in enumerate(x.shape[2:]):
-        centers = torch.arange(extent) * grid.shape[axis] // extent
-        grid = grid.index_select(axis, centers)
-    return grid.to(x.device)
+    return enlarged(labels, x)
 
 
 def _smoothed_inside(reduced: Tensor, body: Mask) -> Image:
@@ -128,59 +76,6 @@ def _standardized(image: Image, body: Mask) -> Image:
     spread = inside.std(axis=1).reshape(shape) * math.sqrt(len(image))
     centered = image - inside.mean(axis=1).reshape(shape)
     return cast("Image", centered / np.where(spread > 0, spread, 1))
-
-
-def _even_outside(image: Image) -> Mask:
-    """Return what looks like the corners; nothing if these differ among themselves."""
-    corners = np.zeros(image.shape[1:], dtype=np.bool_)
-    corners[np.ix_(*(_ends(extent) for extent in image.shape[1:]))] = True
-    span = np.ptp(image.reshape(len(image), -1), axis=1)
-    lowest, highest = image[:, corners].min(axis=1), image[:, corners].max(axis=1)
-    if (highest - lowest <= _ROUNDING * span).all():
-        shape = (-1, *[1] * corners.ndim)
-        away = np.abs(image - lowest.reshape(shape)) > 2 * _ROUNDING * span.reshape(shape)
-        return np.asarray(~away.any(axis=0))
-    mean = image.mean(axis=0)
-    dark = mean <= _otsu(mean)
-    share = float(dark[corners].mean())
-    outside = dark if share > 0.5 else ~dark
-    step = abs(float(mean[dark].mean()) - float(mean[~dark].mean()))
-    even = float(mean[outside].std()) < _EVEN_AIR * step
-    return outside if even and max(share, 1 - share) >= _CORNERS else np.zeros_like(dark)
-
-
-def _ends(extent: int) -> list[int]:
-    deep = max(1, extent // 16)
-    return sorted({*range(deep), *range(extent - deep, extent)})
-
-
-def _otsu(image: Image) -> float:
-    counts, edges = np.histogram(image, bins=_BINS)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = below[-1] + counts[-1] - below
-    sums = np.cumsum(counts * middles)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
-    return float(edges[1 + int(np.argmax(np.nan_to_num(between)))])
-
-
-def _filled(body: Mask) -> Mask:
-    """Return the body with what it surrounds within the planes across any one axis."""
-    filled = body.copy()
-    faces = ndimage.generate_binary_structure(body.ndim, 1)
-    for across in range(body.ndim) if body.ndim > 2 else [None]:
-        joins = faces.copy()
-        if across is not None:
-            joins[tuple(slice(None) if axis != across else [0, 2] for axis in range(body.ndim))] = 0
-        holes, found = ndimage.label(~body, structure=joins)
-        open_ = np.zeros(found + 1, dtype=np.bool_)
-        for axis in range(body.ndim):
-            if axis != across and body.shape[axis] > 1:
-                open_[np.unique(np.take(holes, [0, -1], axis=axis))] = True
-        open_[0] = True
-        filled |= ~open_[holes]
-    return filled
 
 
 def _clustered(features: Image, body: Mask, pieces: int) -> Labels:
