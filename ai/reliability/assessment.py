@@ -6,13 +6,8 @@ import torch
 from torch import Tensor
 
 from ai.errors import CalibrationError, ReliabilityError
-from ai.reliability.answers import (
-    Activation,
-    answer_probabilities,
-    answers_of,
-    channel_probabilities,
-)
-from ai.reliability.calibration import fit_temperature
+from ai.reliability.answers import Activation, answers_of, channel_probabilities
+from ai.reliability.calibration import Calibration, fit_calibration
 from ai.reliability.conformal import ConformalRule, Score, fit_conformal, is_single
 from ai.reliability.out_of_distribution import (
     FeatureModel,
@@ -68,13 +63,18 @@ class Reliability:
     channels: int
     #: Images that it was fitted on.
     cases: int
-    temperature: float
+    calibration: Calibration
     conformal: ConformalRule
     features: FeatureModel
     #: An image with a higher energy is strange.
     energy_limit: float
     #: An image farther away is strange.
     distance_limit: float
+
+    @property
+    def temperature(self) -> float:
+        """Of the calibration."""
+        return self.calibration.temperature
 
     def assess(self, logits: Tensor, features: Tensor) -> Assessment:
         """Return what is to be thought of the network's answers.
@@ -98,7 +98,7 @@ class Reliability:
                 f"what was fitted to [B, {widths[0]}] and [B, {widths[1]}]: validate the model "
                 "again"
             )
-        answers = answer_probabilities(logits, self.activation, temperature=self.temperature)
+        answers = self.calibration.probabilities(logits, self.activation)
         energy = energies(logits, self.activation)
         distance = self.features.distances(features)
         return Assessment(
@@ -142,17 +142,16 @@ def fit_reliability(
 
     Notes
     -----
-    The same cases serve all: a temperature leaves the order of the answers as it is, so that a
-    single number for the whole model costs the sets next to nothing of their promise, and in a
-    sigmoid nothing.
+    The same cases serve all: a temperature, and a bias for each channel of a sigmoid, are so few
+    numbers that they cost the sets next to nothing of their promise.
     """
     if len(cases.features) != len(cases.logits):
         raise CalibrationError(
             f"{len(cases.features)} features of {len(cases.logits)} images: expected one of each"
         )
     right = answers_of(cases.labels, cases.logits, cases.activation)
-    temperature = fit_temperature(cases.logits, cases.labels, cases.activation)
-    answers = answer_probabilities(cases.logits, cases.activation, temperature=temperature)
+    calibration = fit_calibration(cases.logits, cases.labels, cases.activation)
+    answers = calibration.probabilities(cases.logits, cases.activation)
     # Features have one class each; several findings side by side are no classes.
     classes = right[:, 0] if right.shape[1] == 1 else torch.zeros(len(right), dtype=torch.int64)
     return Reliability(
@@ -160,7 +159,7 @@ def fit_reliability(
         activation=cases.activation,
         channels=cases.logits.shape[1],
         cases=len(right),
-        temperature=temperature,
+        calibration=calibration,
         conformal=fit_conformal(answers, right, level=level, score=score),
         features=fit_features(cases.features, classes),
         energy_limit=familiar_limit(energies(cases.logits, cases.activation), accepted),

@@ -1,4 +1,4 @@
-"""Whether a probability of 80 % is right in 80 % of cases, and the one number that mends it."""
+"""Whether a probability of 80 % is right in 80 % of cases, and the few numbers that mend it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
 from torch import Tensor
 
 from ai.errors import CalibrationError, MeasureError
@@ -16,6 +17,35 @@ from ai.reliability.answers import Activation, answer_logits, answers_of
 BINS = 15
 #: No inverse temperature is sought beyond 2 to this power.
 _DOUBLINGS = 60
+_TELLS_NOTHING = (
+    "in {cases} cases the right answer has no higher logit than the others have on average: the "
+    "model tells nothing that a temperature could scale"
+)
+_ALL_RIGHT = (
+    "all {cases} cases are answered rightly, so that any lower temperature fits better; calibrate "
+    "on cases among which the model makes mistakes"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Calibration:
+    """What turns logits z into probabilities that can be believed: z / temperature + bias."""
+
+    temperature: float
+    #: float64 [K], of each output channel; all 0 of a softmax.
+    biases: Tensor
+
+    def probabilities(self, logits: Tensor, activation: Activation) -> Tensor:
+        """Return the probability of each answer, float64 [N, Q, A], of logits [N, K].
+
+        Raises
+        ------
+        MeasureError
+            As ``answer_logits``.
+        """
+        exact = logits.detach().to("cpu", torch.float64)
+        scaled = exact / self.temperature + self.biases
+        return torch.softmax(answer_logits(scaled, activation), dim=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +61,34 @@ class Bin:
     confidence: float
     #: Share of these cases that came true, 0 to 1.
     frequency: float
+
+
+def fit_calibration(logits: Tensor, labels: Tensor, activation: Activation) -> Calibration:
+    """Return what makes the labels most likely: a temperature, of a sigmoid with biases.
+
+    A yes or no has a cut between them, and a network whose cut lies wrong is not mended by any
+    temperature: it leaves the logit 0 at 50 %. So each channel of a sigmoid gets a bias beside the
+    temperature that all share, which for a single channel is Platt's (1999) scaling. The classes of
+    a softmax get none: their order, and with it every answer, stays what it was (Guo et al. 2017).
+
+    Parameters
+    ----------
+    logits, labels, activation
+        As in ``fit_temperature``. A channel whose labels are all alike keeps a bias of 0: they do
+        not say where its cut belongs.
+
+    Raises
+    ------
+    CalibrationError
+        As ``fit_temperature``; also if some cut parts the cases of every channel without a mistake.
+    MeasureError
+        If labels and logits do not fit.
+    """
+    if activation is Activation.SOFTMAX:
+        temperature = fit_temperature(logits, labels, activation)
+        biases = torch.zeros(logits.shape[1], dtype=torch.float64)
+        return Calibration(temperature=temperature, biases=biases)
+    return _fit_platt(logits, answers_of(labels, logits, activation))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, activation: Activation) -> float:
@@ -72,15 +130,9 @@ def fit_temperature(logits: Tensor, labels: Tensor, activation: Activation) -> f
 
     cases = right.numel()
     if cases == 0 or excess(0.0) >= 0.0:
-        raise CalibrationError(
-            f"in {cases} cases the right answer has no higher logit than the others have on "
-            "average: the model tells nothing that a temperature could scale"
-        )
+        raise CalibrationError(_TELLS_NOTHING.format(cases=cases))
     if bool((chosen == answers.amax(dim=2)).all()):
-        raise CalibrationError(
-            f"all {cases} cases are answered rightly, so that any lower temperature fits better; "
-            "calibrate on cases among which the model makes mistakes"
-        )
+        raise CalibrationError(_ALL_RIGHT.format(cases=cases))
     high = next(2.0**power for power in range(_DOUBLINGS) if excess(2.0**power) >= 0.0)
     return 1.0 / float(brentq(excess, 0.0, high, xtol=1e-300, rtol=1e-12))
 
@@ -165,6 +217,52 @@ def brier_score(probabilities: Tensor, right: Tensor, activation: Activation) ->
     squares = (probabilities - truth).square()
     each = squares[:, :, 1] if activation is Activation.SIGMOID else squares.sum(dim=2)
     return float(each.mean())
+
+
+def _fit_platt(logits: Tensor, right: Tensor) -> Calibration:
+    """Return the temperature and the biases of a sigmoid, by Newton's method.
+
+    The likelihood is concave in the inverse temperature and the biases together. Logits are
+    measured in their own deviation, so that no step depends on their unit.
+    """
+    exact = logits.detach().to("cpu", torch.float64).numpy()
+    truth = right.numpy().astype(np.float64)
+    free = np.flatnonzero((truth.min(axis=0) == 0) & (truth.max(axis=0) == 1))
+    _require_mistakes(exact[:, free], truth[:, free])
+    unit = float(exact.std()) or 1.0
+    # One row for each question of each case: its logit, and a 1 at its channel's bias.
+    biased = np.tile(np.eye(exact.shape[1])[:, free], (len(exact), 1))
+    design = np.column_stack((exact.ravel() / unit, biased))
+    outcome = truth.ravel()
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        sums = design @ weights
+        return float((np.logaddexp(0.0, sums) - outcome * sums).mean())
+
+    def slope(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(design.T @ (expit(design @ weights) - outcome) / len(outcome))
+
+    def curvature(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        chance = expit(design @ weights)
+        return np.asarray((design.T * (chance * (1 - chance))) @ design / len(outcome))
+
+    start = np.zeros(design.shape[1])
+    found = minimize(loss, start, jac=slope, hess=curvature, method="trust-exact", tol=1e-12).x
+    if found[0] <= 0.0:
+        raise CalibrationError(_TELLS_NOTHING.format(cases=truth.size))
+    biases = torch.zeros(exact.shape[1], dtype=torch.float64)
+    biases[torch.from_numpy(free)] = torch.from_numpy(found[1:])
+    return Calibration(temperature=unit / float(found[0]), biases=biases)
+
+
+def _require_mistakes(logits: NDArray[np.float64], truth: NDArray[np.float64]) -> None:
+    """Refuse cases that a cut in each channel parts: any lower temperature would fit better."""
+    if truth.size == 0:
+        raise CalibrationError(_TELLS_NOTHING.format(cases=len(truth)))
+    yes = np.where(truth == 1, logits, np.inf).min(axis=0)
+    no = np.where(truth == 0, logits, -np.inf).max(axis=0)
+    if bool((yes > no).all()):
+        raise CalibrationError(_ALL_RIGHT.format(cases=truth.size))
 
 
 def _binned(

@@ -1,5 +1,6 @@
 """A fitted reliability as one file beside the model, and the refusal of one that is not its own."""
 
+import hashlib
 import io
 import math
 import zipfile
@@ -16,11 +17,12 @@ from torch import Tensor
 from ai.errors import ReliabilityError
 from ai.reliability.answers import Activation
 from ai.reliability.assessment import Reliability
+from ai.reliability.calibration import Calibration
 from ai.reliability.conformal import ConformalRule, Score
 from ai.reliability.out_of_distribution import FeatureModel
 
 #: Changes when a field does.
-_FORMAT = "pellucid reliability 1"
+_FORMAT = "pellucid reliability 2"
 
 
 def save_reliability(reliability: Reliability, path: Path) -> None:
@@ -34,7 +36,8 @@ def save_reliability(reliability: Reliability, path: Path) -> None:
             activation=str(reliability.activation),
             channels=reliability.channels,
             cases=reliability.cases,
-            temperature=reliability.temperature,
+            temperature=reliability.calibration.temperature,
+            biases=reliability.calibration.biases.numpy(),
             score=str(reliability.conformal.score),
             level=reliability.conformal.level,
             limits=reliability.conformal.limits.numpy(),
@@ -46,7 +49,7 @@ def save_reliability(reliability: Reliability, path: Path) -> None:
     part.replace(path)
 
 
-def load_reliability(path: Path, *, weights_sha256: str) -> Reliability:
+def load_reliability(path: Path, *, weights_sha256: str, sha256: str | None = None) -> Reliability:
     """Return the reliability in a file, if it was fitted to these weights.
 
     Parameters
@@ -55,14 +58,16 @@ def load_reliability(path: Path, *, weights_sha256: str) -> Reliability:
         As ``save_reliability`` wrote it. Nothing in it is ever run.
     weights_sha256
         Of the model's weights, hex.
+    sha256
+        Of the file, hex, where one was named: the very bytes that have it are read.
 
     Raises
     ------
     ReliabilityError
-        If the file is missing or no such file, belongs to other weights, or holds values that
-        cannot be: shapes that do not fit each other, NaN, a precision that is none.
+        If the file is missing, another or no such file, belongs to other weights, or holds values
+        that cannot be: shapes that do not fit each other, NaN, a precision that is none.
     """
-    stored = _read(path)
+    stored = _read(path, sha256)
     if _text(stored, "weights_sha256") != weights_sha256:
         raise ReliabilityError(
             f"{path} was fitted to weights with sha256 {_text(stored, 'weights_sha256')}, the "
@@ -78,10 +83,12 @@ def load_reliability(path: Path, *, weights_sha256: str) -> Reliability:
     return reliability
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def _read(path: Path, sha256: str | None) -> dict[str, NDArray[Any]]:
     try:
+        content = path.read_bytes()
+        _require_named(path, content, sha256)
         # Of bytes, since numpy leaves a file open that turns out to be no archive.
-        archive = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        archive = np.load(io.BytesIO(content), allow_pickle=False)
         stored = dict(archive) if isinstance(archive, NpzFile) else {}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ReliabilityError(f"{path} cannot be read: {error}") from error
@@ -90,6 +97,15 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             f"{path} is of the format {_text(stored, 'format')!r}, expected {_FORMAT!r}"
         )
     return stored
+
+
+def _require_named(path: Path, content: bytes, sha256: str | None) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise ReliabilityError(
+            f"{path} has sha256 {found}, listed is {sha256}: restore the file, or validate the "
+            "model again and list what comes of it"
+        )
 
 
 def _text(stored: dict[str, NDArray[Any]], name: str) -> str:
@@ -102,7 +118,9 @@ def _reliability(stored: dict[str, NDArray[Any]]) -> Reliability:
         activation=Activation(str(stored["activation"])),
         channels=int(stored["channels"]),
         cases=int(stored["cases"]),
-        temperature=float(stored["temperature"]),
+        calibration=Calibration(
+            temperature=float(stored["temperature"]), biases=_exact(stored["biases"])
+        ),
         conformal=ConformalRule(
             score=Score(str(stored["score"])),
             level=float(stored["level"]),
@@ -132,7 +150,9 @@ def _problems(reliability: Reliability) -> list[str]:
         )
     elif not bool(means.isfinite().all()) or not _is_precision(precision):
         found.append("the means or the precision of the features are no numbers that can be")
-    temperature = reliability.temperature
+    temperature, biases = reliability.temperature, reliability.calibration.biases
+    if biases.shape != (reliability.channels,) or not bool(biases.isfinite().all()):
+        found.append(f"biases of shape {tuple(biases.shape)}, expected [{reliability.channels}]")
     if not (0.0 < temperature < math.inf) or not 0.0 < reliability.conformal.level < 1.0:
         found.append(f"temperature {temperature}, level {reliability.conformal.level}")
     if not math.isfinite(reliability.energy_limit + reliability.distance_limit):

@@ -23,6 +23,7 @@ from ai.reliability.calibration import (
     calibration_error,
     confidences_of,
     even_bins,
+    fit_calibration,
     fit_temperature,
 )
 
@@ -98,6 +99,63 @@ def test_a_model_that_is_too_sure_by_a_factor_gets_it_back(activation, channels,
     temperature = fit_temperature(logits, labels, activation)
 
     assert temperature == pytest.approx(too_sure, rel=0.05)
+
+
+def test_the_bias_of_equal_odds_is_solved_on_paper():
+    # Of logit 1 three of four are true, of logit -1 one of two: 1 / T + b = log 3, b = 1 / T.
+    logits = torch.tensor([[1.0]] * 4 + [[-1.0]] * 2)
+    labels = torch.tensor([1, 1, 0, 1, 0, 1])
+
+    fitted = fit_calibration(logits, labels, SIGMOID)
+
+    assert fitted.temperature == pytest.approx(2 / math.log(3), rel=1e-9)
+    assert fitted.biases.tolist() == [pytest.approx(math.log(3) / 2, rel=1e-9)]
+
+
+def test_channels_share_a_temperature_and_have_a_bias_each():
+    logits, labels = cases(SIGMOID, channels=3)
+    moved = 5.0 * logits + torch.tensor([10.0, 0.0, -5.0])
+
+    fitted = fit_calibration(moved, labels, SIGMOID)
+
+    assert fitted.temperature == pytest.approx(5.0, rel=0.05)
+    assert fitted.biases.tolist() == pytest.approx([-2.0, 0.0, 1.0], abs=0.15)
+    honest = torch.softmax(answer_logits(logits, SIGMOID), dim=2)
+    assert torch.allclose(fitted.probabilities(moved, SIGMOID), honest, atol=0.05)
+
+
+def test_a_channel_that_was_never_true_gets_no_bias():
+    logits, labels = cases(SIGMOID, channels=2)
+    labels[:, 1] = 0
+
+    fitted = fit_calibration(logits, labels, SIGMOID)
+
+    assert fitted.biases[0] != 0.0
+    assert fitted.biases[1] == 0.0
+
+
+def test_classes_get_a_temperature_alone_and_keep_their_order():
+    logits, labels = cases(SOFTMAX, channels=4, too_sure=3.0)
+
+    fitted = fit_calibration(logits, labels, SOFTMAX)
+
+    assert fitted.temperature == fit_temperature(logits, labels, SOFTMAX)
+    assert fitted.biases.tolist() == [0.0] * 4
+    found = fitted.probabilities(logits, SOFTMAX)
+    assert torch.equal(found[:, 0].argmax(dim=1), logits.argmax(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        ([2.0, 3.0, 5.0, 7.0], [0, 0, 1, 1], "all 4 cases are answered rightly"),
+        ([2.0, 3.0, 5.0, 7.0], [1, 1, 0, 0], "tells nothing"),
+        ([2.0, 3.0, 5.0, 7.0], [1, 1, 1, 1], "tells nothing"),
+    ],
+)
+def test_cases_that_no_temperature_and_bias_fit_best_are_refused(logits, labels, message):
+    with pytest.raises(CalibrationError, match=message):
+        fit_calibration(torch.tensor(logits)[:, None], torch.tensor(labels), SIGMOID)
 
 
 def test_no_other_temperature_makes_the_labels_likelier():

@@ -1,4 +1,6 @@
+import hashlib
 import math
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from ai.errors import CalibrationError, ReliabilityError
 from ai.reliability.answers import Activation
 from ai.reliability.assessment import Cases, fit_reliability
-from ai.reliability.calibration import fit_temperature
+from ai.reliability.calibration import fit_calibration
 from ai.reliability.conformal import Score
 from ai.reliability.store import load_reliability, save_reliability
 
@@ -53,8 +55,9 @@ def test_an_image_is_assessed_by_all_that_was_fitted(reliability):
 
     found = reliability.assess(logits, features)
 
-    temperature = fit_temperature(cases().logits, cases().labels, Activation.SIGMOID)
-    assert torch.allclose(found.probabilities, torch.sigmoid(logits.double() / temperature))
+    fitted = fit_calibration(cases().logits, cases().labels, Activation.SIGMOID)
+    scaled = logits.double() / fitted.temperature + fitted.biases
+    assert torch.allclose(found.probabilities, torch.sigmoid(scaled))
     assert found.sets.tolist() == [[[False, True]], [[True, True]]]
     assert found.is_single.tolist() == [[True], [False]]
     assert found.distance[0] < 3 < 50 < found.distance[1]
@@ -150,6 +153,8 @@ def test_a_file_of_other_weights_is_refused(stored):
         ({"format": "pellucid reliability 0"}, "of the format 'pellucid reliability 0'"),
         ({"temperature": None}, "incomplete or not understood"),
         ({"temperature": -1.0}, "temperature -1.0"),
+        ({"biases": np.zeros(2)}, r"biases of shape \(2,\), expected \[1\]"),
+        ({"biases": np.full(1, np.nan)}, r"expected \[1\]"),
         ({"activation": "tanh"}, "'tanh' is not a valid"),
         ({"limits": np.zeros(2)}, r"expected \[1\] without NaN"),
         ({"limits": np.full(1, np.nan)}, r"expected \[1\] without NaN"),
@@ -163,6 +168,14 @@ def test_a_file_of_other_weights_is_refused(stored):
 def test_a_file_whose_values_cannot_be_is_refused(stored, changes, message):
     with pytest.raises(ReliabilityError, match=message):
         load_reliability(rewritten(stored, **changes), weights_sha256=SHA)
+
+
+def test_a_file_other_than_the_one_that_was_named_is_refused(stored):
+    named = hashlib.sha256(stored.read_bytes()).hexdigest()
+
+    assert load_reliability(stored, weights_sha256=SHA, sha256=named.upper()).cases == 300
+    with pytest.raises(ReliabilityError, match=f"has sha256 {named}, listed is {SHA}"):
+        load_reliability(stored, weights_sha256=SHA, sha256=SHA)
 
 
 def test_what_is_no_such_file_is_refused(stored, tmp_path):
@@ -183,10 +196,13 @@ def test_what_is_no_such_file_is_refused(stored, tmp_path):
             load_reliability(path, weights_sha256=SHA)
 
 
-@pytest.mark.parametrize("place", [0.3, 0.6])
-def test_a_file_with_a_flipped_byte_among_its_values_is_refused(stored, place):
+@pytest.mark.parametrize("name", ["temperature.npy", "precision.npy"])
+def test_a_file_with_a_flipped_byte_among_its_values_is_refused(stored, name):
+    with zipfile.ZipFile(stored) as archive:
+        member = archive.getinfo(name)
     content = bytearray(stored.read_bytes())
-    content[int(place * len(content))] ^= 0xFF
+    # Behind the member's header of 30 bytes, its name, and what zip64 adds.
+    content[member.header_offset + 30 + len(name) + 20 + member.compress_size // 2] ^= 0xFF
     stored.write_bytes(content)
 
     with pytest.raises(ReliabilityError, match="cannot be read"):
