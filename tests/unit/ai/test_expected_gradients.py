@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import GradientShap
@@ -122,15 +123,19 @@ def test_it_is_that_of_captum_in_the_mean():
         network, x, ClassLogit(2), Settings(baseline=references)
     )
 
+    # captum draws from the global generators of torch and of numpy.
+    before = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
         captum = torch.stack(
             [
                 GradientShap(network).attribute(x, references, n_samples=500, stdevs=0.0, target=2)
-                for _ in range(4)
+                for _ in range(9)
             ]
         )
-    error = captum.std(dim=0) / 2
+    np.random.set_state(before)  # noqa: NPY002
+    error = captum.std(dim=0) / 3
     assert ((ours.values - captum.mean(dim=0)).abs() <= 6 * error + 1e-6).float().mean() > 0.98
     assert (ours.values - captum.mean(dim=0)).norm() <= 0.05 * captum.mean(dim=0).norm()
     assert ours.residual.max() <= 1e-3
