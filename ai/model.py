@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ai.reliability.assessment import Reliability
 from ai.settings import IntendedUse, ModelSettings
 from dicom_io.analysis import Cost, ModelCard
 from dicom_io.codes import Code
@@ -89,6 +90,11 @@ class Model(Protocol):
     @property
     def threshold(self) -> float:
         """The operating point on the calibrated probability, 0 to 1."""
+        ...
+
+    @property
+    def reliability(self) -> Reliability | None:
+        """What was fitted to its weights; None where nothing was, as for segmenters."""
         ...
 
     def prepare(self, volume: Volume) -> Prepared:

@@ -6,10 +6,21 @@ from dataclasses import replace
 
 import torch
 
+from ai.assess import certainty_of
 from ai.errors import ExplanationError, InvalidOutputError
 from ai.explainers.cam import ClassActivationMap
 from ai.limits import Limits, require_memory
-from ai.model import Attribution, Explainer, Model, Prediction, Prepared, Settings, Target
+from ai.model import (
+    Attribution,
+    Explainer,
+    Label,
+    Model,
+    Prediction,
+    Prepared,
+    Settings,
+    Target,
+)
+from ai.reliability.assessment import Assessment
 from ai.session import ExplainSession
 from dicom_io.analysis import Finding, Segment
 
@@ -17,10 +28,10 @@ from dicom_io.analysis import Finding, Segment
 def predict(
     model: Model, prepared: Prepared, explainers: Sequence[Explainer], limits: Limits
 ) -> tuple[Prediction, ExplainSession | None]:
-    """Return the prediction, and the session it was read from if any explainer can use that.
+    """Return the prediction, and the session it was read from if anything can use that.
 
-    There is one if the model sees all of its input at once and a class activation map is wanted
-    that memory allows.
+    There is one if the model sees all of its input at once, and either a class activation map is
+    wanted that memory allows, or its features are, because a reliability was fitted to the model.
 
     Raises
     ------
@@ -39,15 +50,15 @@ def predict(
     return prediction, session
 
 
-def findings_of(prediction: Prediction, model: Model) -> tuple[Finding, ...]:
-    """Return what a classifier says of each label, in their order; nothing of a segmenter."""
+def findings_of(
+    prediction: Prediction, model: Model, assessment: Assessment | None = None
+) -> tuple[Finding, ...]:
+    """Return what a classifier says of each label, in their order; nothing of a segmenter.
+
+    Where there is an assessment, its probabilities take the place of the model's own.
+    """
     return tuple(
-        Finding(
-            label=label.name,
-            concept=label.concept,
-            probability=prediction.probabilities[label.name],
-            threshold=model.threshold,
-        )
+        _finding(label, prediction, model, assessment)
         for label in model.labels
         if label.name in prediction.probabilities
     )
@@ -82,6 +93,25 @@ def shared_maps(
         return tuple(found for (found,) in alone)
 
 
+def _finding(
+    label: Label, prediction: Prediction, model: Model, assessment: Assessment | None
+) -> Finding:
+    finding = Finding(
+        label=label.name,
+        concept=label.concept,
+        probability=prediction.probabilities[label.name],
+        threshold=model.threshold,
+    )
+    if assessment is None or model.reliability is None:
+        return finding
+    return replace(
+        finding,
+        probability=float(assessment.probabilities[0, label.channel]),
+        calibrated=True,
+        certainty=certainty_of(assessment, model.reliability, label.channel),
+    )
+
+
 def _session(
     model: Model, prepared: Prepared, explainers: Sequence[Explainer], limits: Limits
 ) -> ExplainSession | None:
@@ -92,9 +122,12 @@ def _session(
         with suppress(ExplanationError):
             require_memory(each, model.network, prepared.tensor, limits)
             affordable.append(each)
-    if affordable:
+    assessed = model.reliability is not None
+    if affordable or assessed:
         with suppress(ExplanationError):
-            return ExplainSession(model.network, prepared.tensor, variants=affordable)
+            return ExplainSession(
+                model.network, prepared.tensor, variants=affordable, own_features=assessed
+            )
     return None
 
 

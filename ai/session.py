@@ -64,6 +64,9 @@ class ExplainSession:
     layers
         Layers for all of them instead of their own choice, as in ``network.named_modules()``. Where
         all are named, here or by the variants, none are searched.
+    own_features
+        Whether the features shall be those of the network's own deepest layer even then, so that
+        they compare with those of other sessions: that layer is searched.
 
     Raises
     ------
@@ -81,12 +84,13 @@ class ExplainSession:
         *,
         variants: Sequence[ClassActivationMap] = FAMILY,
         layers: Sequence[str] = (),
+        own_features: bool = False,
     ) -> None:
         require_transparent(network, "a session")
         frozen, plain = admit(network, x)
         self._layers = tuple(layers)
         named = bool(layers) or (bool(variants) and all(each.layers for each in variants))
-        self._layout = None if named else layout_of(frozen, plain)
+        self._layout = None if named and not own_features else layout_of(frozen, plain)
         allowed = tuple(self._allowed(variants))
         # If none is, each says so when it is asked.
         self._variants = allowed or tuple(variants)
@@ -122,8 +126,8 @@ class ExplainSession:
         """The mean over space of the deepest feature map, float32 [B, K].
 
         Of a classifier with global average pooling that is what its last layer reads. Unless all
-        layers were named the deepest is found by the network and the shape alone, so that features
-        of different sessions compare; else it is the last that was named.
+        layers were named, and own features not asked for, the deepest is found by the network and
+        the shape alone, so that features of different sessions compare; else it is the last named.
 
         Raises
         ------

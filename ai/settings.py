@@ -21,6 +21,16 @@ class IntendedUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReliabilityFile:
+    """What was fitted to a model on known cases (``ai.reliability``), as a file."""
+
+    #: Absolute.
+    file: Path
+    #: Of the file, hex.
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
     """What ``config/models/*.toml`` says of one model; ``load(settings)`` makes the Model."""
 
@@ -37,6 +47,11 @@ class ModelSettings:
     labels: Mapping[int, Code] = field(default_factory=dict)
     intended_use: IntendedUse = IntendedUse()
     threshold: float = 0.5
+    #: Divides the logits; where there is a reliability, its calibration takes the place of it.
     temperature: float = 1.0
+    #: Limits that its explanations are held to, by name of measure; a route's own go before them.
+    gate: Mapping[str, float] = field(default_factory=dict)
+    #: None: nothing was fitted, so that no answer of the model is assessed.
+    reliability: ReliabilityFile | None = None
     #: Torch device: ``cpu``, ``cuda`` or ``cuda:1``.
     device: str = "cpu"

@@ -26,15 +26,53 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certainty:
+    """Which of the two answers about a finding remain possible (split conformal prediction)."""
+
+    #: Share of images like those the model was validated on in which the right one remains, 0 to 1.
+    level: float
+    #: Whether "present" remains.
+    present: bool
+    #: Whether "not present" remains.
+    absent: bool
+
+    @property
+    def is_single(self) -> bool:
+        """Whether exactly one answer remains."""
+        return self.present != self.absent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Familiarity:
+    """Whether an image is like those that its model was validated on."""
+
+    #: Mahalanobis distance of the features, in standard deviations.
+    distance: float
+    distance_limit: float
+    #: How undecided the model is, by its logits.
+    energy: float
+    energy_limit: float
+
+    @property
+    def is_familiar(self) -> bool:
+        """Whether neither exceeds its limit; what is no number does."""
+        return self.distance <= self.distance_limit and self.energy <= self.energy_limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One coded statement of a model about the whole image."""
 
     label: str
     concept: Code
-    #: 0 to 1; calibrated where the model's configuration gives a temperature.
+    #: 0 to 1.
     probability: float
     #: The operating point: present at or above it.
     threshold: float
+    #: Whether the probability was held against known cases: of 80 % that many are right.
+    calibrated: bool = False
+    #: None where nothing was fitted to the model.
+    certainty: Certainty | None = None
 
     @property
     def present(self) -> bool:
@@ -149,3 +187,10 @@ class Analysis:
     explanations: tuple[Explanation, ...] = ()
     #: What was found, but could not be explained as asked.
     failures: tuple[FailedExplanation, ...] = ()
+    #: None where nothing was fitted to the model: then it is not known.
+    familiarity: Familiarity | None = None
+
+    @property
+    def is_strange(self) -> bool:
+        """Whether the image is known to be unlike those that the model was validated on."""
+        return self.familiarity is not None and not self.familiarity.is_familiar

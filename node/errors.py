@@ -57,6 +57,7 @@ DECISIONS: Mapping[str, Decision] = MappingProxyType(
         "DeliveryRefusedError": Decision.RETRY,
         "OperationalError": Decision.RETRY,
         "ModelUnavailableError": Decision.PARK,
+        "ReliabilityError": Decision.PARK,
         "ConfigError": Decision.PARK,
         "EncodingError": Decision.FAIL,
     }

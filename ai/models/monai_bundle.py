@@ -29,6 +29,7 @@ from ai.models.bundle_config import (
 )
 from ai.models.bundle_files import hash_bundle, read_verified, verify_bundle
 from ai.models.bundle_labels import channel_names, guessed_use, input_channels, labels_of
+from ai.models.fitted import reliability_of
 from ai.models.intended_use import require_suitable
 from ai.models.postprocess import (
     Postprocessing,
@@ -38,6 +39,7 @@ from ai.models.postprocess import (
 )
 from ai.models.probe import require_true_geometry
 from ai.prepare import Transform, prepare
+from ai.reliability.assessment import Reliability
 from ai.settings import IntendedUse, ModelSettings
 from ai.targets import logits_of
 from dicom_io.analysis import ModelCard
@@ -84,6 +86,7 @@ class MonaiBundle:
     #: Channels that the network takes; None where the bundle does not say.
     channels: int | None
     device: str
+    reliability: Reliability | None = None
 
     def prepare(self, volume: Volume) -> Prepared:
         """Return the volume as network input; raises UnsuitableInputError."""
@@ -172,10 +175,11 @@ def load(settings: ModelSettings) -> MonaiBundle:
             parts = _Parts.built(parser)
         _require_network(network)
         _load_weights(network, place, read(_weights_file(place, names)))
+        card, labels = _card(settings, metadata, place), labels_of(metadata, settings.labels)
         model = MonaiBundle(
-            card=_card(settings, metadata, place),
+            card=card,
             network=_ready(network, _device(settings)),
-            labels=labels_of(metadata, settings.labels),
+            labels=labels,
             threshold=settings.threshold,
             intended_use=settings.intended_use,
             temperature=settings.temperature,
@@ -184,7 +188,11 @@ def load(settings: ModelSettings) -> MonaiBundle:
             inferer=parts.inferer,
             channels=input_channels(metadata),
             device=_device(settings),
+            reliability=reliability_of(
+                settings, weights_sha256=card.weights_sha256, labels=labels
+            ),
         )
+        _require_assessable(model)
         with warnings.catch_warnings(action="ignore"):
             require_true_geometry(
                 model.preprocess,
@@ -331,6 +339,22 @@ def _ready(network: nn.Module, device: str) -> nn.Module:
         # Several times faster on a CPU in this layout.
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network
+
+
+def _require_assessable(model: MonaiBundle) -> None:
+    """Refuse a reliability where there are no logits of the whole image to apply it to."""
+    if model.reliability is None:
+        return
+    if isinstance(model.inferer, SlidingWindowInferer):
+        raise ModelUnavailableError(
+            "it sees one window at a time, and a reliability is for classifiers that see the "
+            "whole image: remove [model.reliability]"
+        )
+    if _ends_in_activation(model.network):
+        raise ModelUnavailableError(
+            "its network gives probabilities, and a reliability needs logits: remove "
+            "[model.reliability]"
+        )
 
 
 def _ends_in_activation(network: nn.Module) -> bool:

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from ai.errors import ModelUnavailableError
 from ai.model import Label, Prediction, Prepared
 from ai.models.bundle_files import read_verified, verify_bundle
+from ai.models.fitted import reliability_of
 from ai.models.intended_use import require_suitable
 from ai.phantom.head import prepare_head
 from ai.phantom.network import PhantomNetwork
+from ai.reliability.assessment import Reliability
 from ai.settings import IntendedUse, ModelSettings
 from dicom_io.analysis import ModelCard
 from dicom_io.codes import SYNTHETIC_LESION
@@ -47,6 +49,7 @@ class PhantomModel:
     threshold: float
     temperature: float
     intended_use: IntendedUse
+    reliability: Reliability | None = None
 
     def prepare(self, volume: Volume) -> Prepared:
         """Return a head on the network's grid; raises UnsuitableInputError."""
@@ -74,13 +77,16 @@ def load(settings: ModelSettings) -> PhantomModel:
     Raises
     ------
     ModelUnavailableError
-        If the weights are missing or are not those that were named.
+        If the weights are missing or are not those that were named, or the reliability is not.
     """
     weights = _package_weights() if settings.bundle is None else _own_weights(settings)
+    card = _card(settings, weights)
+    labels = (Label(channel=0, name=LABEL, concept=SYNTHETIC_LESION),)
     return PhantomModel(
-        card=_card(settings, weights),
+        card=card,
         network=_network(weights),
-        labels=(Label(channel=0, name=LABEL, concept=SYNTHETIC_LESION),),
+        labels=labels,
+        reliability=reliability_of(settings, weights_sha256=card.weights_sha256, labels=labels),
         threshold=settings.threshold,
         temperature=settings.temperature,
         intended_use=settings.intended_use,

@@ -133,6 +133,16 @@ def test_features_are_those_of_the_last_layer_where_all_are_named():
     assert torch.allclose(session.features, network[:6](x).mean(dim=(2, 3)), atol=1e-6)
 
 
+def test_own_features_are_those_of_the_deepest_layer_even_where_all_are_named():
+    network, x = classifier(), image(2, 1, 64, 64)
+    named = (LayerCAM(layers=("2",)),)
+
+    session = ExplainSession(network, x, variants=named, own_features=True)
+
+    assert torch.equal(session.features, ExplainSession(network, x).features)
+    assert [each.layer for each in session.cams(ClassLogit(0))] == ["2"]
+
+
 def test_features_of_a_bag_are_the_mean_over_its_instances():
     class Bag(nn.Module):
         def __init__(self):
