@@ -124,8 +124,10 @@ class GateSettings:
     """Which heatmaps may leave: limits by name of measure, and what a failure means."""
 
     on_fail: OnFail = OnFail.LABEL
-    #: Changed limits; the gate's own defaults hold for every other measure.
+    #: Changed limits; the model's, then the gate's own hold for every other measure.
     limits: Mapping[str, float] = field(default_factory=dict)
+    #: False: nothing is measured, and no heatmap has a verdict.
+    measure: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +253,9 @@ def config_hash(config: Config, route: Route) -> str:
     plan = asdict(plan_of(config, route))
     for step in plan["steps"]:
         del step["model"]["bundle"]
+        fitted = step["model"].pop("reliability")
+        if fitted is not None:
+            step["model"]["reliability"] = fitted["sha256"]
     content = {
         "plan": plan,
         "mode": route.mode,

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from ai.settings import IntendedUse, ModelSettings
+from ai.settings import IntendedUse, ModelSettings, ReliabilityFile
 from dicom_io.codes import Code
 from node.config import (
     BudgetSettings,
@@ -37,6 +37,7 @@ from node.config_schema import (
     NodeFile,
     NodeTable,
     PeerTable,
+    ReliabilityTable,
     RoutesFile,
     RouteTable,
     StepTable,
@@ -269,7 +270,9 @@ def _route(table: RouteTable) -> Route:
         priority=Priority[table.priority.upper()],
         steps=tuple(_step(step) for step in _step_tables(table)),
         budget=BudgetSettings(**table.budget.model_dump()),
-        gate=GateSettings(on_fail=OnFail(table.gate.on_fail), limits=limits),
+        gate=GateSettings(
+            on_fail=OnFail(table.gate.on_fail), limits=limits, measure=table.gate.measure
+        ),
         results=DEFAULT_RESULTS if table.results is None else tuple(table.results),
         send_to=tuple(table.send_to),
         mode=Mode(table.mode),
@@ -324,7 +327,15 @@ def _model_settings(table: ModelTable, folder: Path) -> ModelSettings:
         ),
         threshold=table.operating_point.threshold,
         temperature=table.operating_point.temperature,
+        gate=table.gate.model_dump(exclude_none=True),
+        reliability=_reliability_file(table.reliability, folder),
     )
+
+
+def _reliability_file(table: ReliabilityTable | None, folder: Path) -> ReliabilityFile | None:
+    if table is None:
+        return None
+    return ReliabilityFile(file=_placed(table.file, folder), sha256=table.sha256)
 
 
 def _placed(path: str, folder: Path) -> Path:

@@ -225,10 +225,20 @@ class CompleteTable(Table):
 
 
 class LimitsTable(Table):
-    """Limits of measures that a route may set."""
+    """Limits of measures that a route or a model may set."""
 
     residual: Number | None = Field(default=None, ge=0, description="a fraction, 0.001 is 0.1 %")
-    comprehensiveness: Number | None = Field(default=None, description="a contrast from -1 to 1")
+    comprehensiveness: Number | None = Field(
+        default=None, ge=-1, le=1, description="a contrast from -1 to 1"
+    )
+    stability: Number | None = Field(
+        default=None, ge=-1, le=1, description="a rank correlation from -1 to 1"
+    )
+    plausibility: Number | None = Field(
+        default=None, ge=0, le=1, description="a fraction from 0 to 1"
+    )
+    edges: Number | None = Field(default=None, ge=0, description="a correlation, 0 to 1")
+    intensity: Number | None = Field(default=None, ge=0, description="a correlation, 0 to 1")
 
 
 class BudgetTable(Table):
@@ -248,6 +258,7 @@ class GateTable(Table):
         default="label", description="'label' or 'withhold'"
     )
     limits: LimitsTable = LimitsTable()
+    measure: Truth = Field(default=True, description="true or false")
 
 
 Select = Annotated[
@@ -333,6 +344,21 @@ class OperatingPointTable(Table):
     temperature: Number = Field(default=1.0, gt=0, description="a number above 0")
 
 
+class ReliabilityTable(Table):
+    """What was fitted to a model on known cases."""
+
+    file: Text = Field(description="a file that `pellucid validate` wrote")
+    sha256: Sha256 = Field(description="64 hexadecimal digits")
+
+    @field_validator("file")
+    @classmethod
+    def _is_file(cls, text: str, info: ValidationInfo) -> str:
+        file = _known(info).folder / Path(text).expanduser()
+        if not file.is_file():
+            raise ValueError(f"there is no file {str(file)!r}")
+        return text
+
+
 class ModelTable(Table):
     """One model."""
 
@@ -353,6 +379,8 @@ class ModelTable(Table):
         default={}, description="channel = { meaning, code, scheme }"
     )
     operating_point: OperatingPointTable = OperatingPointTable()
+    gate: LimitsTable = LimitsTable()
+    reliability: ReliabilityTable | None = None
 
     @field_validator("bundle")
     @classmethod

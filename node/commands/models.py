@@ -46,15 +46,18 @@ def verification_rows(models: Mapping[str, ModelSettings]) -> list[dict[str, obj
 
 def _verification_row(settings: ModelSettings) -> dict[str, object]:
     try:
-        card = load_model(settings).card
+        model = load_model(settings)
     except ModelUnavailableError as error:
         return {"model": settings.name, "loads": False, "words": str(error)}
-    words = f"version {card.version}, weights {card.weights_sha256[:12]}"
+    words = f"version {model.card.version}, weights {model.card.weights_sha256[:12]}"
+    if model.reliability is not None:
+        words += f", reliability fitted on {model.reliability.cases} cases"
     return {"model": settings.name, "loads": True, "words": words}
 
 
 def described_model(settings: ModelSettings) -> dict[str, Any]:
     """Return all that the configuration says of a model."""
+    fitted = settings.reliability
     return {
         "name": settings.name,
         "kind": settings.kind,
@@ -62,6 +65,9 @@ def described_model(settings: ModelSettings) -> dict[str, Any]:
         "trusted": settings.trusted,
         "threshold": settings.threshold,
         "temperature": settings.temperature,
+        "reliability": {}
+        if fitted is None
+        else {"file": str(fitted.file), "sha256": fitted.sha256},
         "labels": {
             str(channel): f"{code.meaning} ({code.value}, {code.scheme})"
             for channel, code in settings.labels.items()

@@ -70,6 +70,16 @@ def test_a_whole_configuration_becomes_values(tmp_path):
     assert "phantom" in config.models
 
 
+def test_a_route_may_leave_measuring_out_and_a_model_have_limits_of_its_own(tmp_path):
+    routes = ROUTES.replace('on_fail = "withhold", ', "measure = false, ")
+    model = MODEL + "[model.gate]\ncomprehensiveness = 0.3\nstability = 0.9\n"
+
+    config = load_config(write_config(tmp_path, routes=routes, model=model))
+
+    assert config.routes[0].gate == GateSettings(limits={"residual": 0.01}, measure=False)
+    assert config.models["tissue"].gate == {"comprehensiveness": 0.3, "stability": 0.9}
+
+
 def test_a_folder_with_only_a_node_file_takes_nothing_and_sends_nothing(tmp_path):
     (tmp_path / "node.toml").write_text("")
 
@@ -219,10 +229,18 @@ ROUTE_MISTAKES = [
     (ROUTE + 'priority = "off-peak"', "'off-peak' is not available in this version"),
     (ROUTE + 'gate = { on_fail = "drop" }', "on_fail: 'drop' is not accepted; expected 'label'"),
     (ROUTE + "gate = { limits = { residal = 1 } }", "did you mean 'residual'?"),
+    (ROUTE + "gate = { limits = { stabilty = 1 } }", "did you mean 'stability'?"),
+    (
+        ROUTE + "gate = { limits = { plausibility = 80 } }",
+        "80 is not accepted; expected a fraction",
+    ),
+    (ROUTE + "gate = { mesure = false }", "gate.mesure: unknown key; did you mean 'measure'?"),
     (ROUTE + 'mode = "live"', "mode: 'live' is not accepted; expected 'shadow'"),
     (ROUTE + 'enabled = "yes"', "enabled: 'yes' is not accepted; expected true or false"),
     (ROUTE + ROUTE, "route[r].name: 2 routes have this name"),
 ]
+RELIABILITY = "[model.reliability]\nfile = '../bundle/t.npz'\nsha256 = '{}'\n"
+
 MODEL_MISTAKES = [
     ('[model]\nname = "m"', "model.bundle: is missing; expected the folder of a MONAI bundle"),
     ('[model]\nname = "m"\nbundle = "nowhere"', "model.bundle: there is no folder"),
@@ -241,7 +259,19 @@ MODEL_MISTAKES = [
         '[model]\nname = "m"\nkind = "phantom"\nintended_use = { age_years = [9, 1] }',
         "model.intended_use.age_years: [9.0, 1.0] is empty",
     ),
+    (
+        '[model]\nname = "m"\nkind = "phantom"\ngate = { edge = 0.5 }',
+        "model.gate.edge: unknown key; did you mean 'edges'?",
+    ),
     ('name = "m"', "models/tissue.toml: model: is missing; expected a table [model]"),
+    (
+        f'[model]\nname = "m"\nkind = "phantom"\n{RELIABILITY.format("ab" * 32)}',
+        "model.reliability.file: there is no file",
+    ),
+    (
+        '[model]\nname = "m"\nkind = "phantom"\n[model.reliability]\nfile = "node.toml"',
+        "model.reliability.sha256: is missing; expected 64 hexadecimal digits",
+    ),
 ]
 
 
@@ -429,6 +459,30 @@ def test_where_a_bundle_lies_does_not_change_the_hash(tmp_path):
     other = replace(config, models={**config.models, "tissue": moved})
 
     assert config_hash(config, config.routes[0]) == config_hash(other, config.routes[0])
+
+
+def with_reliability(folder, *, sha256="cd" * 32):
+    config = write_config(folder, model=MODEL + RELIABILITY.format(sha256))
+    (folder / "bundle" / "t.npz").touch()
+    return config
+
+
+def test_what_was_fitted_to_a_model_is_a_file_with_its_hash(tmp_path):
+    config = load_config(with_reliability(tmp_path))
+
+    fitted = config.models["tissue"].reliability
+    assert fitted.file == tmp_path / "bundle" / "t.npz"
+    assert fitted.sha256 == "cd" * 32
+    plan = plan_of(config, config.routes[0])
+    assert plan_from_json(plan_to_json(plan)).steps == plan.steps
+
+
+def test_what_was_fitted_to_a_model_changes_the_hash_and_its_place_does_not(tmp_path):
+    without = hash_of(write_config(tmp_path / "a"))
+    fitted = hash_of(with_reliability(tmp_path / "b"))
+
+    assert fitted == hash_of(with_reliability(tmp_path / "c"))
+    assert len({without, fitted, hash_of(with_reliability(tmp_path / "d", sha256="ef" * 32))}) == 3
 
 
 def test_the_embedded_configuration_needs_no_file(tmp_path):
