@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from ai.assess import STRANGE, assess, familiarity_of
 from ai.capture import fingerprint
 from ai.errors import (
     BudgetError,
@@ -21,20 +21,18 @@ from ai.errors import (
 )
 from ai.explainers.cam import ClassActivationMap
 from ai.limits import UNLIMITED, Limits, refusal_text, require_memory
-from ai.measure import measures_of
+from ai.measure import Case, Measures, family_of, faults_of, measures_of, with_agreement
 from ai.model import Attribution, Budget, Explainer, Model, Prepared, Settings, Target
 from ai.predict import findings_of, predict, segments_of, shared_maps
-from ai.prepare import mask_to_prepared_grid, to_source_grid
+from ai.prepare import to_source_grid
 from ai.session import ExplainSession
-from ai.targets import ClassLogit, LogitMargin, RegionMargin, SegmentMass
+from ai.subjects import Subject, subjects_of, target_of, window_warning
 from ai.window import View, view_around
 from dicom_io.analysis import (
     Analysis,
     Explanation,
     FailedExplanation,
-    Finding,
     Heatmap,
-    Segment,
 )
 from dicom_io.read import Input
 
@@ -68,22 +66,14 @@ class AnalyzeSettings:
     #: What an explanation may take beside passes, and until when.
     limits: Limits = UNLIMITED
     measure: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Subject:
-    """Something found that can be explained."""
-
-    label: str
-    channel: int
-    #: bool [*S] on the prepared grid, of a segment.
-    mask: Tensor | None = None
+    #: Measures with a limit that a person has set: taken whatever they cost.
+    insisted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
     request: ExplainerRequest
-    subject: _Subject
+    subject: Subject
     #: Channel that the subject's is weighed against.
     against: int | None = None
     #: What the prediction's own pass gave; None: the explainer is asked.
@@ -100,7 +90,8 @@ def analyze(
 
     Explained is what is found: findings at or above the operating point, the most probable first,
     and segments that have voxels, the largest first. An explanation that cannot be made is among
-    the failures and costs neither findings nor the others. Same arguments, same result.
+    the failures and costs neither findings nor the others. Of an image that is unlike those that
+    the model was validated on nothing is explained. Same arguments, same result.
 
     Parameters
     ----------
@@ -119,59 +110,49 @@ def analyze(
         The caller cancelled.
     NetworkChangedError
         An explainer left the network changed.
+    ReliabilityError
+        What was fitted to the model does not fit it.
     """
     source = inputs[0]
     prepared = model.prepare(source.volume)
     asked = [request.explainer for request in requests]
     prediction, session = predict(model, prepared, asked, settings.limits)
-    findings, segments = findings_of(prediction, model), segments_of(prediction, model)
-    jobs = _jobs(requests, model, _subjects(findings, segments, prepared, model), settings)
+    assessment = assess(model, prediction, prepared, session)
+    findings = findings_of(prediction, model, assessment)
+    segments = segments_of(prediction, model)
+    jobs = _jobs(requests, model, subjects_of(findings, segments, prepared, model), settings)
+    answers: list[Explanation | FailedExplanation] = []
+    if assessment is not None and not bool(assessment.in_distribution[0]):
+        # What a network says of what it does not know has no reasons worth looking at.
+        answers, jobs = [_failed(job, STRANGE) for job in jobs], ()
     if session is not None:
         jobs = _with_maps(jobs, session, prepared, settings)
         # Its gradient graph would take memory while others explain.
         del session
     _report(settings, 1, len(jobs) + 1)
-    answers = []
     for number, job in enumerate(jobs, start=1):
         answers.append(_attempt(job, model, prepared, _within(settings, number, len(jobs) + 1)))
         _require_wanted(settings)
         _report(settings, number + 1, len(jobs) + 1)
+    explanations = tuple(each for each in answers if isinstance(each, Explanation))
+    if settings.measure:
+        families = {each.name: family_of(each.explainer) for each in requests}
+        explanations = with_agreement(explanations, families, settings.limits.time_is_up)
     return Analysis(
         model=model.card,
         input_name=source.name,
         findings=findings,
         segments=segments,
-        explanations=tuple(each for each in answers if isinstance(each, Explanation)),
+        explanations=explanations,
         failures=tuple(each for each in answers if isinstance(each, FailedExplanation)),
+        familiarity=familiarity_of(assessment, model.reliability),
     )
-
-
-def _subjects(
-    findings: Sequence[Finding],
-    segments: Sequence[Segment],
-    prepared: Prepared,
-    model: Model,
-) -> tuple[_Subject, ...]:
-    """Return what was found, the foremost first; equals stay in the order of the labels."""
-    channels = {label.name: label.channel for label in model.labels}
-    present = sorted((f for f in findings if f.present), key=lambda f: -f.probability)
-    outlined = sorted(segments, key=lambda s: -int(s.mask.sum()))
-    classes = [_Subject(label=f.label, channel=channels[f.label]) for f in present]
-    masses = [
-        _Subject(
-            label=s.label,
-            channel=channels[s.label],
-            mask=mask_to_prepared_grid(s.mask, prepared),
-        )
-        for s in outlined
-    ]
-    return (*classes, *masses)
 
 
 def _jobs(
     requests: Sequence[ExplainerRequest],
     model: Model,
-    subjects: Sequence[_Subject],
+    subjects: Sequence[Subject],
     settings: AnalyzeSettings,
 ) -> tuple[_Job, ...]:
     channels: dict[str | None, int] = {label.name: label.channel for label in model.labels}
@@ -205,7 +186,7 @@ def _with_maps(
         if not variants:
             continue
         subject = jobs[next(iter(variants))].subject
-        target = _target(subject, view_around(prepared, subject.mask))
+        target = target_of(subject, view_around(prepared, subject.mask))
         maps = shared_maps(session, target, tuple(variants.values()), quiet)
         for number, found in zip(variants, maps, strict=True):
             done[number] = replace(jobs[number], shared=found)
@@ -213,8 +194,8 @@ def _with_maps(
 
 
 def _asked(
-    request: ExplainerRequest, subjects: Sequence[_Subject], settings: AnalyzeSettings
-) -> Sequence[_Subject]:
+    request: ExplainerRequest, subjects: Sequence[Subject], settings: AnalyzeSettings
+) -> Sequence[Subject]:
     # Why this and not the same is no question.
     others = [each for each in subjects if each.label != request.against]
     if request.targets:
@@ -269,25 +250,51 @@ def _explanation(
 ) -> Explanation:
     view = view_around(prepared, job.subject.mask)
     view = replace(view, tensor=view.tensor.clone())
-    target = _target(job.subject, view, against=job.against)
+    target = target_of(job.subject, view, against=job.against)
     attribution = job.shared or _asked_itself(job, model, view, target, settings)
     _require_on_grid(attribution, view, job)
-    measures = (
-        measures_of(attribution, model.network, view.tensor, target) if settings.measure else ()
-    )
+    measures = _measures(job, model, view, attribution, settings)
     _require_untouched(view, job)
     return Explanation(
         target=job.subject.label,
         against=job.request.against,
         method=job.request.name,
         heatmap=Heatmap(relevance=_relevance(attribution, view, prepared)),
-        measures=measures,
+        measures=measures.values,
         cost=attribution.cost,
         parameters=_parameters(job.request.explainer),
         layer=attribution.layer,
         baseline=attribution.baseline,
         residual=None if attribution.residual is None else float(attribution.residual.max()),
-        warnings=(*attribution.warnings, *_window_warning(job.subject, view)),
+        warnings=(
+            *attribution.warnings,
+            *measures.warnings,
+            *window_warning(job.subject, view),
+        ),
+    )
+
+
+def _measures(
+    job: _Job, model: Model, view: View, attribution: Attribution, settings: AnalyzeSettings
+) -> Measures:
+    if not settings.measure:
+        return faults_of(attribution, view.tensor)
+    target = target_of(job.subject, view, against=job.against)
+    budget = replace(_budget(settings), report=None)
+    quiet = replace(settings, budget=budget)
+    return measures_of(
+        Case(
+            attribution=attribution,
+            network=model.network,
+            x=view.tensor,
+            target=target,
+            explain=lambda x: (
+                _asked_itself(job, model, replace(view, tensor=x), target, quiet).values
+            ),
+            insisted=settings.insisted,
+            seed=settings.seed,
+            ended=budget.cancelled or (lambda: False),
+        )
     )
 
 
@@ -320,16 +327,6 @@ def _require_untouched(view: View, job: _Job) -> None:
         )
 
 
-def _target(subject: _Subject, view: View, *, against: int | None = None) -> Target:
-    if subject.mask is None:
-        alone = ClassLogit(subject.channel)
-        return alone if against is None else LogitMargin(subject.channel, against)
-    mask = view.seen(subject.mask)
-    if against is None:
-        return SegmentMass(subject.channel, mask)
-    return RegionMargin(subject.channel, against, mask)
-
-
 def _relevance(attribution: Attribution, view: View, prepared: Prepared) -> NDArray[np.float32]:
     return to_source_grid(view.spread(attribution.values[0]), prepared)
 
@@ -342,16 +339,6 @@ def _parameters(explainer: Explainer) -> dict[str, str]:
 def _text(value: object) -> str:
     """Return a parameter as a route writes it, a text without its quotes."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _window_warning(subject: _Subject, view: View) -> tuple[str, ...]:
-    if view.is_whole:
-        return ()
-    size = " x ".join(str(each) for each in view.tensor.shape[2:])
-    if subject.mask is None:
-        return (f"explained in one window of {size} voxels in the middle of the image",)
-    share = float(view.seen(subject.mask).sum()) / float(subject.mask.sum())
-    return (f"explained in one window of {size} voxels that holds {share:.0%} of the segment",)
 
 
 def _budget(settings: AnalyzeSettings) -> Budget:

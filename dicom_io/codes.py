@@ -76,6 +76,24 @@ VOXEL_COUNT = Code("VOXEL-COUNT", PRIVATE_SCHEME, "Number of voxels")
 NO_UNITS = Code("1", "UCUM", "no units")
 MILLILITER = Code("ml", "UCUM", "ml")
 
+# How far a finding, and the analysis of an image, can be trusted.
+CALIBRATION = Code("CALIBRATION", PRIVATE_SCHEME, "Calibration of the probability")
+CALIBRATED = Code("CALIBRATED", PRIVATE_SCHEME, "Calibrated on cases of known diagnosis")
+CONFIDENCE_LEVEL = Code("CONFIDENCE-LEVEL", PRIVATE_SCHEME, "Level of the possible answers")
+POSSIBLE_ANSWERS = Code("POSSIBLE-ANSWERS", PRIVATE_SCHEME, "Possible answers at this level")
+ANSWER_PRESENT = Code("ONLY-PRESENT", PRIVATE_SCHEME, "Present alone")
+ANSWER_ABSENT = Code("ONLY-ABSENT", PRIVATE_SCHEME, "Not present alone")
+ANSWER_OPEN = Code("BOTH-POSSIBLE", PRIVATE_SCHEME, "Both: present and not present")
+ANSWER_NONE = Code("NONE-POSSIBLE", PRIVATE_SCHEME, "Neither present nor not present")
+RELIABILITY = Code("RELIABILITY", PRIVATE_SCHEME, "Reliability of the result")
+FAMILIARITY = Code("FAMILIARITY", PRIVATE_SCHEME, "Likeness to the images of the validation")
+FAMILIAR = Code("FAMILIAR", PRIVATE_SCHEME, "Like the images of the validation")
+UNFAMILIAR = Code("UNFAMILIAR", PRIVATE_SCHEME, "Unlike the images of the validation")
+FEATURE_DISTANCE = Code("DISTANCE", PRIVATE_SCHEME, "Mahalanobis distance of the features")
+DISTANCE_LIMIT = Code("DISTANCE-LIMIT", PRIVATE_SCHEME, "Largest familiar distance")
+ENERGY = Code("ENERGY", PRIVATE_SCHEME, "Energy of the logits")
+ENERGY_LIMIT = Code("ENERGY-LIMIT", PRIVATE_SCHEME, "Largest familiar energy")
+
 # Words of the explanation group.
 EXPLANATION_METHOD = Code("EXPLAIN-METHOD", PRIVATE_SCHEME, "Explanation method")
 EXPLANATION_OF = Code("EXPLANATION-OF", PRIVATE_SCHEME, "Evidence for")
@@ -84,7 +102,16 @@ GATE_VERDICT = Code("GATE-VERDICT", PRIVATE_SCHEME, "Verdict on the explanation"
 GATE_PASSED = Code("GATE-PASSED", PRIVATE_SCHEME, "All checks passed")
 GATE_LABELLED = Code("GATE-LABELLED", PRIVATE_SCHEME, "Shown although a check failed")
 GATE_WITHHELD = Code("GATE-WITHHELD", PRIVATE_SCHEME, "Withheld because a check failed")
-GATE_NOT_RUN = Code("GATE-NOT-RUN", PRIVATE_SCHEME, "Not checked")
+GATE_NOT_RUN = Code("GATE-NOT-RUN", PRIVATE_SCHEME, "Not measured")
+EXPLANATION_GRADE = Code("EXPLAIN-GRADE", PRIVATE_SCHEME, "Grade of the explanation")
+#: Grades from the best to none, by the letter.
+EXPLANATION_GRADES = {
+    "A": Code("GRADE-A", PRIVATE_SCHEME, "A: all checks passed"),
+    "B": Code("GRADE-B", PRIVATE_SCHEME, "B: checks passed, but not all were made"),
+    "C": Code("GRADE-C", PRIVATE_SCHEME, "C: a check failed, read with care"),
+    "D": Code("GRADE-D", PRIVATE_SCHEME, "D: may not show what the model used"),
+    "not measured": Code("GRADE-NONE", PRIVATE_SCHEME, "Not measured: no grade"),
+}
 GATE_REASON = Code("GATE-REASON", PRIVATE_SCHEME, "Reason of the verdict")
 MEASURE_LIMIT = Code("MEASURE-LIMIT", PRIVATE_SCHEME, "Limit of a measure")
 EXPLANATION_FAILED = Code("EXPLAIN-FAILED", PRIVATE_SCHEME, "Explanation that could not be made")
@@ -211,8 +238,8 @@ _MEASURES = {
     "sufficiency": "Sufficiency of the most relevant tenth",
     "stability": "Rank correlation under mild noise",
     "plausibility": "Relevance inside the body or organ",
-    "edge_correlation": "Correlation with edges",
-    "intensity_correlation": "Correlation with intensity",
+    "edges": "Correlation with edges",
+    "intensity": "Correlation with intensity",
     "agreement": "Agreement of two method families",
     "pointing": "Pointing game",
     "mass_accuracy": "Relevance mass accuracy",
