@@ -188,9 +188,7 @@ def load(settings: ModelSettings) -> MonaiBundle:
             inferer=parts.inferer,
             channels=input_channels(metadata),
             device=_device(settings),
-            reliability=reliability_of(
-                settings, weights_sha256=card.weights_sha256, labels=labels
-            ),
+            reliability=reliability_of(settings, weights_sha256=card.weights_sha256, labels=labels),
         )
         _require_assessable(model)
         with warnings.catch_warnings(action="ignore"):
