@@ -88,5 +88,9 @@ class ConflictingPatientsError(DicomInputError):
     """The instances of one study name different patients."""
 
 
+class TruthError(DicomInputError):
+    """A truth does not belong to the image that it is meant for, or cannot be laid onto its grid."""
+
+
 class EncodingError(RuntimeError):
     """A result object could not be made, or did not pass its check."""
