@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
@@ -30,6 +30,8 @@ class LoadedStep:
 
     model: Model
     explainers: tuple[ExplainerRequest, ...]
+    #: The route's gate, with the limits of the model where the route has none.
+    gate: GateSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,6 @@ class LoadedPlan:
     select: tuple[Selector, ...]
     steps: tuple[LoadedStep, ...]
     settings: AnalyzeSettings
-    gate: GateSettings
     encoders: Mapping[str, Encoder]
 
 
@@ -84,10 +85,12 @@ def release(
         inputs = read_inputs(study, plan.select)
     with stage("analyze"):
         analyses = [
-            analyze(inputs, step.model, step.explainers, plan.settings) for step in plan.steps
+            analyze(inputs, step.model, step.explainers, _measuring(plan.settings, step.gate))
+            for step in plan.steps
         ]
     with stage("gate"):
-        return inputs, apply_gate(analyses, plan.gate)
+        judged = zip(analyses, plan.steps, strict=True)
+        return inputs, tuple(apply_gate(analysis, step.gate) for analysis, step in judged)
 
 
 def load_plan(
@@ -105,17 +108,23 @@ def load_plan(
     ModelUnavailableError, ConfigError
         A model cannot be loaded; a plug-in, one of its parameters or a label is unknown.
     """
-    steps = tuple(_loaded_step(step, model_for) for step in plan.steps)
+    steps = tuple(_loaded_step(step, model_for, plan.gate) for step in plan.steps)
     return LoadedPlan(
         select=plan.select,
         steps=steps,
         settings=settings,
-        gate=plan.gate,
         encoders={name: load_encoder(name) for name in plan.results},
     )
 
 
-def _loaded_step(step: PlannedStep, model_for: Callable[[ModelSettings], Model]) -> LoadedStep:
+def _measuring(settings: AnalyzeSettings, gate: GateSettings) -> AnalyzeSettings:
+    """Return the settings with what the gate will ask for."""
+    return replace(settings, measure=gate.measure, insisted=frozenset(gate.limits))
+
+
+def _loaded_step(
+    step: PlannedStep, model_for: Callable[[ModelSettings], Model], gate: GateSettings
+) -> LoadedStep:
     model = model_for(step.model)
     require_labels(step.explain, [label.name for label in model.labels], step.model.name)
     requests = tuple(
@@ -127,4 +136,5 @@ def _loaded_step(step: PlannedStep, model_for: Callable[[ModelSettings], Model])
         )
         for spec in step.explain
     )
-    return LoadedStep(model=model, explainers=requests)
+    limits = {**step.model.gate, **gate.limits}
+    return LoadedStep(model=model, explainers=requests, gate=replace(gate, limits=limits))

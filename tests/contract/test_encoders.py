@@ -242,7 +242,7 @@ def explained_by(method, **changes):
     source = make_input()
     explanation = make_explanation(source, method=method, residual=0.00041, **changes)
     analysis = make_analysis(source, segments=(), explanations=(explanation,))
-    return source, *apply_gate([analysis], GateSettings())
+    return source, apply_gate(analysis, GateSettings())
 
 
 def coded(item):

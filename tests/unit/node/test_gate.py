@@ -21,7 +21,7 @@ from node.gate import CHECKS, INTEGRITY, apply_gate
 
 LABEL = GateSettings(on_fail=OnFail.LABEL)
 WITHHOLD = GateSettings(on_fail=OnFail.WITHHOLD)
-SOUND = {"integrity": 1.0, "comprehensiveness": 0.2}
+SOUND = {"integrity": 1.0, "comprehensiveness": 0.5, "edges": 0.1, "intensity": 0.1}
 
 
 def judged(values, settings=LABEL, method="layer_cam", **changes):
@@ -35,7 +35,7 @@ def judged(values, settings=LABEL, method="layer_cam", **changes):
     )
     card = ModelCard(name="m", version="1", weights_sha256="0" * 64)
     analysis = Analysis(model=card, input_name="image", explanations=(explanation,))
-    return apply_gate([analysis], settings)[0].explanations[0]
+    return apply_gate(analysis, settings).explanations[0]
 
 
 def test_a_sound_heatmap_passes_and_its_measures_say_what_was_asked():
@@ -45,7 +45,9 @@ def test_a_sound_heatmap_passes_and_its_measures_say_what_was_asked():
     assert passed.reasons == ()
     assert [(m.name, m.limit, m.passed) for m in passed.measures] == [
         ("integrity", 1.0, True),
-        ("comprehensiveness", 0.0, True),
+        ("comprehensiveness", 0.2, True),
+        ("edges", 0.8, True),
+        ("intensity", 0.8, True),
     ]
 
 
@@ -54,12 +56,12 @@ def test_a_heatmap_that_does_not_matter_is_labelled_or_withheld(settings, verdic
     failed = judged({**SOUND, "comprehensiveness": 0.0}, settings)
 
     assert failed.verdict == verdict
-    assert failed.reasons[0].startswith("Hiding the highlighted region changed the result no more")
+    assert failed.reasons[0].startswith("Hiding the highlighted region changed the result hardly")
     assert failed.measures[1].passed is False
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("measure", ["integrity", "comprehensiveness", "residual"])
+@pytest.mark.parametrize("measure", sorted(CHECKS))
 def test_a_measure_that_is_no_number_fails(measure, value):
     failed = judged({**SOUND, measure: value})
 
@@ -68,14 +70,72 @@ def test_a_measure_that_is_no_number_fails(measure, value):
     assert next(m for m in failed.measures if m.name == measure).passed is False
 
 
-@pytest.mark.parametrize("measure", ["integrity", "comprehensiveness"])
-def test_a_missing_measure_fails(measure):
+@pytest.mark.parametrize("measure", sorted(SOUND))
+def test_a_missing_measure_fails_and_is_among_those_that_were_asked(measure):
     values = {name: value for name, value in SOUND.items() if name != measure}
 
     failed = judged(values)
 
     assert failed.verdict is not Verdict.PASSED
     assert failed.reasons == (CHECKS[measure].missing,)
+    asked = next(each for each in failed.measures if each.name == measure)
+    assert math.isnan(asked.value)
+    assert (asked.limit, asked.passed) == (CHECKS[measure].limit, False)
+
+
+@pytest.mark.parametrize(
+    ("measure", "good", "bad"),
+    [
+        ("comprehensiveness", 0.2001, 0.2),
+        ("stability", 0.7, 0.6999),
+        ("plausibility", 0.8, 0.7999),
+        ("edges", 0.7999, 0.8),
+        ("intensity", 0.7999, 0.8),
+    ],
+)
+def test_a_value_is_held_to_the_limit_of_its_check(measure, good, bad):
+    passed, failed = (judged({**SOUND, measure: value}) for value in (good, bad))
+
+    assert passed.verdict is Verdict.PASSED
+    assert failed.verdict is Verdict.LABELLED
+    assert len(failed.reasons) == 1
+
+
+@pytest.mark.parametrize("measure", ["stability", "plausibility"])
+def test_what_says_nothing_of_a_heatmap_is_not_asked_of_it(measure):
+    assert measure not in {each.name for each in judged(SOUND).measures}
+
+
+def test_stability_is_asked_of_every_method_where_a_limit_was_set_for_it():
+    settings = replace(LABEL, limits={"stability": 0.6})
+
+    assert judged(SOUND, settings).reasons == (CHECKS["stability"].missing,)
+    assert judged({**SOUND, "stability": 0.65}, settings).verdict is Verdict.PASSED
+
+
+def test_agreement_is_reported_and_never_fails():
+    reported = judged({**SOUND, "agreement": -1.0})
+
+    assert reported.verdict is Verdict.PASSED
+    assert reported.measures[-1].passed is None
+
+
+def test_where_nothing_is_measured_there_is_no_verdict():
+    judged_ = judged({}, replace(WITHHOLD, measure=False), method="lrp", residual=0.5)
+
+    assert (judged_.verdict, judged_.measures, judged_.reasons) == (None, (), ())
+
+
+def test_a_faulty_heatmap_is_withheld_even_where_nothing_is_measured():
+    faulty = judged({"integrity": 0.0}, replace(LABEL, measure=False))
+
+    assert faulty.verdict is Verdict.WITHHELD
+
+
+def test_of_what_is_no_heatmap_nothing_else_is_said():
+    faulty = judged({"integrity": 0.0}, method="lrp", residual=0.5)
+
+    assert faulty.reasons == (INTEGRITY.failed,)
 
 
 def test_a_faulty_heatmap_is_withheld_whatever_the_route_says():
@@ -117,7 +177,9 @@ def test_a_reason_never_rounds_a_value_to_its_limit(method, residual, said):
 
 
 def test_a_contrast_at_the_limit_is_told_without_a_sign():
-    (reason,) = judged({**SOUND, "comprehensiveness": 0.0}).reasons
+    settings = replace(LABEL, limits={"comprehensiveness": 0.0})
+
+    (reason,) = judged({**SOUND, "comprehensiveness": 0.0}, settings).reasons
 
     assert "(contrast 0.000 of at most 1, more than 0.000 is asked)" in reason
 
@@ -133,7 +195,7 @@ def test_the_residual_of_an_explanation_becomes_a_measure():
 
 
 def test_a_route_may_set_limits_of_its_own():
-    settings = replace(LABEL, limits={"comprehensiveness": 0.3})
+    settings = replace(LABEL, limits={"comprehensiveness": 0.6})
 
     assert judged(SOUND, settings).verdict is Verdict.LABELLED
 
