@@ -115,6 +115,9 @@ class Task:
     not_before: datetime
     #: Why it stands where it stands, for a person; empty if all is well.
     error: str
+    #: One sentence for each explanation that was asked for, with grade and numbers; empty until
+    #: it is done.
+    explained: tuple[str, ...] = ()
     #: When the study became complete; results carry it as their date, so that a retry repeats it.
     created: datetime
 

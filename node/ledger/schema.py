@@ -165,6 +165,8 @@ task = Table(
     Column("lease_until", UtcTime),
     Column("not_before", UtcTime, nullable=False),
     Column("error", Text, nullable=False),
+    # One sentence for each explanation that was asked for, with its numbers; of the last result.
+    Column("explained", JSON, nullable=False, server_default="[]"),
     Column("created", UtcTime, nullable=False),
     Column("changed", UtcTime, nullable=False),
     Index(None, "state", "priority", "id"),

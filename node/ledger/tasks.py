@@ -124,11 +124,23 @@ def renew(engine: Engine, held: Task, now: datetime, lease_seconds: float = 60.0
     return bool(renewed)
 
 
-def finish(engine: Engine, held: Task, deliveries: Sequence[NewDelivery], now: datetime) -> bool:
+def finish(
+    engine: Engine,
+    held: Task,
+    deliveries: Sequence[NewDelivery],
+    now: datetime,
+    *,
+    explained: Sequence[str] = (),
+) -> bool:
     """Record the results: DONE, artifacts and outbox rows in one fenced transaction.
 
     False means that the task was another's by now: nothing was recorded, throw the result away.
     The SOP Instance UIDs are ours from here on.
+
+    Parameters
+    ----------
+    explained
+        One sentence for each explanation that was asked for.
     """
     with engine.begin() as connection:
         done = _move(
@@ -136,6 +148,7 @@ def finish(engine: Engine, held: Task, deliveries: Sequence[NewDelivery], now: d
             _Change(before=State.RUNNING, after=State.DONE, now=now, error=""),
             _held(held),
             lease_until=None,
+            explained=list(explained),
         )
         if done:
             outbox.owe(connection, held.id, deliveries, now)
@@ -377,5 +390,6 @@ def _task(row: Row[Any]) -> Task:
         token=row.token,
         not_before=row.not_before,
         error=row.error,
+        explained=tuple(row.explained),
         created=row.created,
     )

@@ -11,9 +11,10 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import StatementError
 
 from node.errors import LedgerError
-from node.ledger import schema, studies
+from node.ledger import schema, studies, tasks
 from node.ledger.engine import open_ledger, reading
-from tests.build_ledger import ledger_url, new_ledger
+from node.task import State
+from tests.build_ledger import ledger_url, new_ledger, ready_task
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 
 
@@ -112,6 +113,22 @@ def test_the_ledger_is_copied_before_it_is_migrated(tmp_path, monkeypatch):
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT count(*) FROM instance").fetchone() == (1,)
     assert ledger.exists()
+
+
+def test_a_ledger_of_the_first_revision_is_brought_up_to_date_with_all_its_tasks(tmp_path):
+    engine = new_ledger(tmp_path)
+    task_id = ready_task(engine, tmp_path)
+    engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
+        connection.execute("ALTER TABLE task DROP COLUMN explained")
+        connection.commit()
+    set_revision(tmp_path / "ledger.sqlite", "0001")
+
+    engine = open_ledger(ledger_url(tmp_path), migrate=True)
+
+    found = tasks.find(engine, task_id)
+    engine.dispose()
+    assert (found.state, found.explained) == (State.READY, ())
 
 
 @pytest.mark.parametrize(

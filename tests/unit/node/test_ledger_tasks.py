@@ -90,6 +90,17 @@ def test_finishing_records_results_and_what_is_owed_in_one_step(engine):
     assert instances.is_ours(engine, "2.25.2")
 
 
+def test_what_became_of_the_explanations_stands_beside_the_task(engine):
+    plan(engine)
+    held = tasks.claim(engine, "w", at(1))
+    told = ("lesion by LayerCAM: explanation grade A", "lesion by CAM: NOT EXPLAINED, no layer")
+
+    tasks.finish(engine, held, [], at(2), explained=told)
+
+    assert held.explained == ()
+    assert tasks.find(engine, held.id).explained == told
+
+
 def test_a_zombie_cannot_finish_what_another_has_claimed(engine):
     plan(engine)
     zombie = tasks.claim(engine, "slow", at(1), lease_seconds=60)
