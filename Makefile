@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-demo bench-phantom bench-explainers matrix bench-hybrids clean
+.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers matrix bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Pellucid needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo,card]'
 	touch $@
 
 demo: $(STAMP)  ## a study goes in, findings and measured explanations come out (no PACS needed)
@@ -43,6 +43,9 @@ bench-demo: $(STAMP)  ## how long the demo takes
 
 bench-phantom: $(STAMP)  ## how well the phantom model finds, and its default explainer shows
 	$(BIN)/python -m benchmarks.phantom --workers 2
+
+bench-reliability: $(STAMP)  ## how far the phantom model's calibrated answer can be trusted (15 minutes)
+	$(BIN)/python -m benchmarks.reliability
 
 bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and shap
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -1,0 +1,82 @@
+"""The benchmark of reliability, on readings that were made up so that its figures are known."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from benchmarks.reliability import (
+    PHANTOM,
+    Reading,
+    honest_error,
+    load_readings,
+    measured,
+    wanted,
+)
+
+
+def readings(count, *, first, kind=PHANTOM, apart=0.0, seed=0):
+    """Readings of a model that is too sure by a factor of 3, and by a step."""
+    rng = np.random.default_rng(seed)
+    true = 2.0 * rng.standard_normal(count)
+    lesions = rng.random(count) < 1 / (1 + np.exp(-true))
+    features = apart + rng.standard_normal((count, 4))
+    return [
+        Reading(
+            kind=kind,
+            seed=first + number,
+            logit=float(3.0 * true[number] + 2.0),
+            features=tuple(features[number]),
+            has_lesion=bool(lesions[number]),
+        )
+        for number in range(count)
+    ]
+
+
+def test_figures_are_those_that_were_put_in():
+    fitted, held = readings(2000, first=0), readings(2000, first=5000, seed=1)
+    strange = {"elsewhere": readings(50, first=0, kind="elsewhere", apart=9.0, seed=2)}
+
+    figures = measured(fitted, held, strange)
+
+    assert figures["temperature"] == pytest.approx(3.0, rel=0.1)
+    assert figures["bias"] == pytest.approx(-2.0 / 3.0, abs=0.15)
+    calibration = figures["calibration"]
+    assert calibration["ratio"]["high"] < 0.5
+    # A step is nothing that a temperature could mend.
+    assert calibration["temperature alone"]["error"]["estimate"] > 0.05
+    assert figures["conformal"]["coverage"]["estimate"] == pytest.approx(0.9, abs=0.03)
+    assert figures["conformal"]["chance_deviation"] == pytest.approx(0.3 / np.sqrt(1000))
+    assert figures["strange"]["elsewhere"]["distance"]["low"] > 0.99
+    assert figures["familiar"]["called_strange"] < 0.05
+    json.dumps(figures)
+
+
+def test_an_honest_model_still_has_an_error_of_chance():
+    few, many = (np.full(count, 0.5) for count in (100, 10_000))
+
+    # Mean distance of a share from one half: sqrt(2 / pi) times its deviation.
+    assert honest_error(few) == pytest.approx(0.05 * np.sqrt(2 / np.pi), rel=0.1)
+    assert honest_error(many) == pytest.approx(0.005 * np.sqrt(2 / np.pi), rel=0.1)
+
+
+def test_a_run_that_was_stopped_keeps_what_it_read(tmp_path):
+    first, second = readings(2, first=7)
+    lines = [json.dumps(asdict(each)) for each in (first, second)]
+    file = tmp_path / "readings.jsonl"
+    file.write_text(f"{lines[0]}\n{lines[1][:40]}", encoding="utf-8")
+
+    found = load_readings(file)
+
+    assert found == {(PHANTOM, 7): first}
+    assert file.read_text(encoding="utf-8") == f"{lines[0]}\n"
+    assert load_readings(tmp_path / "none.jsonl") == {}
+
+
+def test_fitted_and_held_back_take_turns_and_share_no_seed():
+    keys = list(wanted(phantoms=3, strangers=2, kinds=["a", "b"]))
+
+    assert [kind for kind, _ in keys] == [PHANTOM] * 6 + ["a", "b"] * 2
+    assert len(set(keys)) == len(keys)
+    assert {seed for _, seed in keys[:6:2]} & {seed for _, seed in keys[1:6:2]} == set()
