@@ -1,8 +1,9 @@
 """What the legend of an overlay says, in words for a radiologist."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dicom_io.analysis import Analysis, Explanation, Segment, Verdict
+from dicom_io.encode.reliability_words import certainty_text
 from dicom_io.encode.words import (
     NOT_FOR_DIAGNOSIS,
     is_for_research,
@@ -11,6 +12,7 @@ from dicom_io.encode.words import (
     probability_text,
     verdict_text,
 )
+from dicom_io.grade import Grade, counted_checks, grade_of
 from dicom_io.legend import Legend, Line, Style
 from dicom_io.origin import Origin
 from dicom_io.paint import OUTLINE, OUTLINE_RGB, Display, lab_to_rgb, segment_lab
@@ -54,11 +56,16 @@ def _head(analysis: Analysis, explanation: Explanation | None, origin: Origin) -
 
 
 def _answer(analysis: Analysis, explanation: Explanation) -> list[Line]:
-    return [
-        Line(text=f"{'PRESENT' if finding.present else 'not present'}, {probability_text(finding)}")
-        for finding in analysis.findings
-        if finding.label == explanation.target
-    ]
+    lines = []
+    for finding in analysis.findings:
+        if finding.label == explanation.target:
+            answer = "PRESENT" if finding.present else "not present"
+            calibrated = "calibrated " if finding.calibrated else ""
+            lines.append(Line(text=f"{answer}, {calibrated}{probability_text(finding)}"))
+            if finding.certainty is not None:
+                style = Style.PLAIN if finding.certainty.is_single else Style.ALERT
+                lines.append(Line(text=certainty_text(finding.certainty), style=style))
+    return lines
 
 
 def _scale(display: Display) -> tuple[Line, ...]:
@@ -86,14 +93,28 @@ def _checks(analysis: Analysis, explanation: Explanation | None) -> tuple[Line, 
         methods = sorted({method_text(failure) for failure in analysis.failures})
         text = f"NOT EXPLAINED: {', '.join(methods)} could not be made, the report says why"
         return (Line(text=text, style=Style.STRONG_ALERT),) if methods else ()
-    style = Style.STRONG if explanation.verdict is Verdict.PASSED else Style.STRONG_ALERT
-    lines = [Line(text=f"Explanation: {verdict_text(explanation)}", style=style)]
+    lines = [*_grade(explanation)]
     for measure in explanation.measures:
         failed = Style.ALERT if measure.passed is False else Style.PLAIN
-        lines.append(Line(text=measure_text(measure), style=failed))
+        # Who failed is said; that all others passed stands above them.
+        lines.append(Line(text=measure_text(measure).removesuffix(": passed"), style=failed))
     lines.extend(Line(text=reason, style=Style.ALERT) for reason in explanation.reasons)
     lines.extend(Line(text=warning, style=Style.MUTED) for warning in explanation.warnings)
     return tuple(lines)
+
+
+def _grade(explanation: Explanation) -> Iterator[Line]:
+    """Yield the letter, large, and what it rests on."""
+    passed = explanation.verdict is Verdict.PASSED
+    grade = grade_of(explanation)
+    if grade is Grade.NONE:
+        yield Line(text=f"Explanation: {verdict_text(explanation)}", style=Style.STRONG_ALERT)
+        return
+    style = Style.STRONG if passed else Style.STRONG_ALERT
+    yield Line(text=f"Explanation grade {grade}", style=style)
+    met, made = counted_checks(explanation)
+    said = f"{verdict_text(explanation)}, {met} of {made}" + ("" if passed else " passed")
+    yield Line(text=said, style=Style.PLAIN if passed else Style.ALERT)
 
 
 def _model(analysis: Analysis) -> tuple[Line, ...]:

@@ -33,6 +33,7 @@ from dicom_io.codes import (
     PARTLY_WITHOUT_FINDINGS,
     PROCEDURE_REPORTED,
     QUALITATIVE_EVALUATIONS,
+    RELIABILITY,
     RESPONSIBLE_CONTACT,
     SOURCE_OF_MEASUREMENT,
     SUCCEEDED_WITH_FINDINGS,
@@ -49,7 +50,10 @@ from dicom_io.encode.inherit import (
     new_object,
     sop_reference,
 )
-from dicom_io.encode.report_groups import Writer, key_frames, measurement_groups
+from dicom_io.encode.reliability_words import reliability_texts
+from dicom_io.encode.report_groups import key_frames, measurement_groups
+from dicom_io.encode.report_reliability import familiarity_groups
+from dicom_io.encode.report_writer import Writer
 from dicom_io.encode.roles import REPORT
 from dicom_io.encode.words import (
     NOT_FOR_DIAGNOSIS,
@@ -104,7 +108,8 @@ def encode(
 def _description(analysis: Analysis) -> str:
     present = [finding.label for finding in analysis.findings if finding.present]
     outlined = [segment.label for segment in analysis.segments if segment.mask.any()]
-    return f"report: {', '.join(present or outlined) or 'nothing found'}"
+    warning = "NOT RELIABLE, strange image: " if analysis.is_strange else ""
+    return f"report: {warning}{', '.join(present or outlined) or 'nothing found'}"
 
 
 def _root(writer: Writer) -> ContainerContentItem:
@@ -121,7 +126,7 @@ def _root(writer: Writer) -> ContainerContentItem:
         writer.code(PROCEDURE_REPORTED, _procedure(writer.source), relation="HAS CONCEPT MOD")
     )
     content.append(_image_library(writer))
-    groups = measurement_groups(writer)
+    groups = [*measurement_groups(writer), *familiarity_groups(writer)]
     if groups:
         container = _container(IMAGING_MEASUREMENTS)
         for group in groups:
@@ -196,6 +201,8 @@ def _statements(writer: Writer) -> Iterator[Dataset]:
     for finding in analysis.findings:
         if not finding.present:
             yield writer.words(CONCLUSION, finding_text(finding))
+    for text in reliability_texts(analysis):
+        yield writer.words(RELIABILITY, text)
     yield writer.words(VISUAL_EXPLANATION, explained_text(analysis))
     for failure in analysis.failures:
         yield writer.words(EXPLANATION_FAILED, failure_text(failure))

@@ -1,19 +1,14 @@
 """Measurement groups of the report: one per finding, segment and explanation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from highdicom.sr import (
-    AlgorithmIdentification,
-    CodeContentItem,
-    CodedConcept,
     ImageContentItem,
     Measurement,
     MeasurementsAndQualitativeEvaluations,
     PlanarROIMeasurementsAndQualitativeEvaluations,
-    QualitativeEvaluation,
     ReferencedSegment,
     ReferencedSegmentationFrame,
     SourceImageForSegmentation,
@@ -28,9 +23,10 @@ from pydicom import Dataset
 from dicom_io.analysis import Analysis, Explanation, Finding, Segment, Verdict
 from dicom_io.codes import (
     ABSENT,
-    ARTIFICIAL_INTELLIGENCE,
     CENTER_OF_MASS,
     EXPLANATION_AGAINST,
+    EXPLANATION_GRADE,
+    EXPLANATION_GRADES,
     EXPLANATION_METHOD,
     EXPLANATION_OF,
     EXPLANATION_WARNING,
@@ -42,7 +38,6 @@ from dicom_io.codes import (
     GATE_WITHHELD,
     MEASURE_LIMIT,
     MILLILITER,
-    NO_UNITS,
     OPERATING_POINT,
     PRESENCE,
     PRESENT,
@@ -57,9 +52,11 @@ from dicom_io.codes import (
     segment_category,
     unit_code,
 )
-from dicom_io.encode.inherit import instance_uid, other_uid, series_uid, writable
+from dicom_io.encode.inherit import instance_uid, series_uid
 from dicom_io.encode.released import released_explanations
-from dicom_io.encode.roles import BANDS, OVERLAY, REPORT, SEGMENTATION
+from dicom_io.encode.report_reliability import certainty_evaluations, certainty_numbers
+from dicom_io.encode.report_writer import Writer
+from dicom_io.encode.roles import BANDS, OVERLAY, SEGMENTATION
 from dicom_io.encode.words import (
     center_text,
     measure_text,
@@ -68,66 +65,10 @@ from dicom_io.encode.words import (
     subject_text,
 )
 from dicom_io.errors import EncodingError
-from dicom_io.origin import Origin
+from dicom_io.grade import grade_of
 from dicom_io.paint import key_slice
 from dicom_io.read import Input
 from dicom_io.volume import SourceFrame
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Writer:
-    """What every part of one report is written from, and in which character set."""
-
-    analysis: Analysis
-    source: Input
-    origin: Origin
-    #: Objects that were made of the analysis before.
-    produced: tuple[Dataset, ...]
-    #: The report's own data set, for its character set.
-    document: Dataset
-
-    def text(self, words: str) -> str:
-        """Return words as the document's character set can hold them."""
-        return writable(words, self.document)
-
-    def concept(self, code: Code) -> CodedConcept:
-        """Return a code as highdicom's templates want it."""
-        return CodedConcept(code.value, code.scheme, self.text(code.meaning))
-
-    def words(self, name: Code, text: str) -> TextContentItem:
-        """Return a TEXT item."""
-        return TextContentItem(
-            name=self.concept(name), value=self.text(text), relationship_type="CONTAINS"
-        )
-
-    def code(self, name: Code, value: Code, relation: str = "CONTAINS") -> CodeContentItem:
-        """Return a CODE item."""
-        return CodeContentItem(
-            name=self.concept(name), value=self.concept(value), relationship_type=relation
-        )
-
-    def number(self, name: Code, value: float, unit: Code = NO_UNITS) -> Measurement:
-        """Return a NUM item (TID 300)."""
-        return Measurement(name=self.concept(name), value=value, unit=self.concept(unit))
-
-    def evaluation(self, name: Code, value: Code) -> QualitativeEvaluation:
-        """Return a coded name and value."""
-        return QualitativeEvaluation(name=self.concept(name), value=self.concept(value))
-
-    def tracking(self, what: str, index: int, label: str) -> TrackingIdentifier:
-        """Return the identity of one tracked thing (TID 4108)."""
-        uid = other_uid(f"{REPORT} {what}", self.analysis, self.origin, index=index)
-        return TrackingIdentifier(uid=uid, identifier=self.text(f"{what}: {label}"))
-
-    def algorithm(self, name: str, parameters: str = "") -> AlgorithmIdentification:
-        """Return the identification of an algorithm (TID 4019) of this analysis' model."""
-        card = self.analysis.model
-        return AlgorithmIdentification(
-            name=self.text(name),
-            version=self.text(card.version or "unknown"),
-            parameters=[self.text(parameters)] if parameters else None,
-            family=self.concept(ARTIFICIAL_INTELLIGENCE),
-        )
 
 
 def measurement_groups(writer: Writer) -> list[Template]:
@@ -166,9 +107,11 @@ def _finding(finding: Finding, index: int, writer: Writer) -> Template:
         measurements=[
             writer.number(PROBABILITY, finding.probability),
             writer.number(OPERATING_POINT, finding.threshold),
+            *certainty_numbers(finding, writer),
         ],
         qualitative_evaluations=[
-            writer.evaluation(PRESENCE, PRESENT if finding.present else ABSENT)
+            writer.evaluation(PRESENCE, PRESENT if finding.present else ABSENT),
+            *certainty_evaluations(finding, writer),
         ],
     )
 
@@ -270,6 +213,7 @@ def _explanation(explanation: Explanation, index: int, writer: Writer) -> Templa
     subject, method = subject_text(explanation), method_text(explanation)
     evaluations = [
         (EXPLANATION_METHOD, method_code(explanation.method)),
+        (EXPLANATION_GRADE, EXPLANATION_GRADES[grade_of(explanation)]),
         (GATE_VERDICT, _verdict(explanation)),
     ]
     if explanation.against is not None:

@@ -12,6 +12,8 @@ from dicom_io.analysis import (
     Verdict,
 )
 from dicom_io.codes import method_name
+from dicom_io.encode.reliability_words import DO_NOT_RELY, certainty_text, probability_name
+from dicom_io.grade import Grade, grade_of
 from dicom_io.origin import Origin
 
 #: Characters of a Series Description (VR LO, PS3.5 6.2) behind its leading "AI ".
@@ -19,6 +21,9 @@ _SERIES_ROOM = 64 - 3
 
 #: Percent below which a residual is nothing but rounding.
 _LEAST_PERCENT = 0.001
+
+#: In the place of a number that there should be.
+_UNKNOWN = "could not be measured"
 
 NOT_FOR_DIAGNOSIS = "Research use: not for diagnostic use"
 
@@ -55,7 +60,9 @@ def residual_text(explanation: Explanation) -> str:
 def finding_text(finding: Finding) -> str:
     """Return one finding as a line: ``nodule: PRESENT, probability 87.0 % (cut-off 50.0 %)``."""
     answer = "PRESENT" if finding.present else "not present"
-    return f"{finding.label}: {answer}, probability {probability_text(finding)}"
+    certainty = "" if finding.certainty is None else f"; {certainty_text(finding.certainty)}"
+    named = f"{probability_name(finding)} {probability_text(finding)}"
+    return f"{finding.label}: {answer}, {named}{certainty}"
 
 
 def probability_text(finding: Finding) -> str:
@@ -71,14 +78,16 @@ def probability_text(finding: Finding) -> str:
 def measure_text(measure: MeasureValue) -> str:
     """Return one measure as a line: ``comprehensiveness 0.12 (limit 0): FAILED``.
 
-    The residual is told as the share of the result that the values leave unexplained.
+    The residual is told as the share of the result that the values leave unexplained, and what
+    could not be measured as that.
     """
     if measure.name == "residual":
         words = _residual_words(measure)
     else:
         unit = "" if measure.unit == "1" else f" {measure.unit}"
         value, limit = _told_apart(measure.value, measure.limit)
-        words = f"{measure.name.replace('_', ' ')} {value}{unit}"
+        said = f"{value}{unit}" if np.isfinite(measure.value) else _UNKNOWN
+        words = f"{measure.name.replace('_', ' ')} {said}"
         words += f" (limit {limit})" if measure.limit is not None else ""
     if measure.passed is not None:
         words += ": passed" if measure.passed else ": FAILED"
@@ -90,7 +99,8 @@ def _residual_words(measure: MeasureValue) -> str:
     value, asked = _told_apart(measure.value * 100, limit)
     if measure.value * 100 < _LEAST_PERCENT < (limit or 1.0):
         value = f"< {_LEAST_PERCENT}"
-    return f"residual {value} %" + (f" (limit {asked} %)" if asked else "")
+    said = f"{value} %" if np.isfinite(measure.value) else _UNKNOWN
+    return f"residual {said}" + (f" (limit {asked} %)" if asked else "")
 
 
 def _told_apart(value: float, limit: float | None) -> tuple[str, str]:
@@ -131,12 +141,29 @@ def _along(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int64]:
 def verdict_text(explanation: Explanation) -> str:
     """Return what the gate decided, in a few words."""
     if explanation.verdict is None:
-        return "not checked"
+        return "not measured"
     return {
         Verdict.PASSED: "passed its checks",
         Verdict.LABELLED: "A CHECK FAILED",
         Verdict.WITHHELD: "WITHHELD: a check failed",
     }[explanation.verdict]
+
+
+def grade_text(explanation: Explanation) -> str:
+    """Return how far it may be relied on: ``explanation grade A, passed its checks``.
+
+    A grade alone might be taken for that of a tumor.
+    """
+    grade = grade_of(explanation)
+    said = verdict_text(explanation)
+    return said if grade is Grade.NONE else f"explanation grade {grade}, {said}"
+
+
+def outcome_text(explanation: Explanation) -> str:
+    """Return what became of an explanation and every number about it, in one line."""
+    told = "; ".join(measure_text(measure) for measure in explanation.measures)
+    said = f"{subject_text(explanation)} by {method_text(explanation)}: {grade_text(explanation)}"
+    return f"{said} ({told})" if told else said
 
 
 def series_text(kind: str, explanation: Explanation, grade: str) -> str:
@@ -174,7 +201,7 @@ def failure_text(failure: FailedExplanation) -> str:
 def explained_text(analysis: Analysis) -> str:
     """Return in one sentence what became of every explanation that was asked for."""
     said = [
-        f"{subject_text(e)} by {method_text(e)}: {verdict_text(e)}" for e in analysis.explanations
+        f"{subject_text(e)} by {method_text(e)}: {grade_text(e)}" for e in analysis.explanations
     ]
     if any(e.verdict is Verdict.WITHHELD for e in analysis.explanations):
         said.append("a withheld heatmap is in no object of this study")
@@ -193,6 +220,8 @@ def conclusion(analysis: Analysis) -> str:
     present = [finding for finding in analysis.findings if finding.present]
     outlined = [segment.label for segment in analysis.segments if segment.mask.any()]
     ran = f"{analysis.model.name} {analysis.model.version} ran"
+    if analysis.is_strange:
+        ran = f"{DO_NOT_RELY}. {ran}"
     sentences = [finding_text(finding) for finding in present]
     if outlined:
         sentences.append(f"Outlined: {', '.join(outlined)}")

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_io.analysis import Analysis, Explanation, Segment
+from dicom_io.analysis import (
+    Analysis,
+    Certainty,
+    Explanation,
+    Familiarity,
+    Finding,
+    Segment,
+)
+from dicom_io.encode.reliability_words import certainty_text, reliability_texts
 from dicom_io.encode.words import measure_text, method_text, subject_text
 from dicom_io.volume import Volume
 from node.commands.analyze import Outcome
@@ -83,6 +91,7 @@ def print_outcome(outcome: Outcome, found: Found, folder: Path) -> None:
     for analysis in outcome.analyses:
         rows = finding_rows(analysis, volumes[analysis.input_name])
         print_table(f"Findings of {analysis.model.name}", rows, empty="No findings.")
+        print_text("\n".join(reliability_texts(analysis)))
         print_table("Explanations", explanation_rows(analysis), empty="No explanations.")
         print_text(analysis.model.notice)
     objects = counted(len(outcome.objects), "DICOM object")
@@ -149,13 +158,15 @@ def as_json(outcome: Outcome, files: Sequence[Path]) -> dict[str, Any]:
 
 
 def finding_rows(analysis: Analysis, volume: Volume) -> list[dict[str, object]]:
-    """Return one row for each finding and segment."""
+    """Return one row for each finding and segment; which answers are possible, if that is known."""
+    assessed = any(finding.certainty is not None for finding in analysis.findings)
     findings: list[dict[str, object]] = [
         {
             "finding": finding.label,
             "probability": f"{finding.probability:.3f}",
             "operating_point": f"{finding.threshold:.3f}",
             "present": finding.present,
+            **({"possible": _possible(finding)} if assessed else {}),
             "volume_ml": "",
         }
         for finding in analysis.findings
@@ -166,10 +177,15 @@ def finding_rows(analysis: Analysis, volume: Volume) -> list[dict[str, object]]:
             "probability": "",
             "operating_point": "",
             "present": bool(segment.mask.any()),
+            **({"possible": ""} if assessed else {}),
             "volume_ml": _volume_text(_volume_ml(segment, volume)),
         }
         for segment in analysis.segments
     ]
+
+
+def _possible(finding: Finding) -> str:
+    return "" if finding.certainty is None else certainty_text(finding.certainty)
 
 
 def explanation_rows(analysis: Analysis) -> list[dict[str, object]]:
@@ -228,9 +244,12 @@ def _analysis(analysis: Analysis, volume: Volume) -> dict[str, Any]:
                 "probability": finding.probability,
                 "threshold": finding.threshold,
                 "present": finding.present,
+                "calibrated": finding.calibrated,
+                "certainty": _certainty(finding.certainty),
             }
             for finding in analysis.findings
         ],
+        "familiarity": _familiarity(analysis.familiarity),
         "segments": [
             {
                 "label": segment.label,
@@ -252,6 +271,29 @@ def _analysis(analysis: Analysis, volume: Volume) -> dict[str, Any]:
             }
             for each in analysis.failures
         ],
+    }
+
+
+def _certainty(certainty: Certainty | None) -> dict[str, Any] | None:
+    if certainty is None:
+        return None
+    return {
+        "level": certainty.level,
+        "present": certainty.present,
+        "absent": certainty.absent,
+        "is_single": certainty.is_single,
+    }
+
+
+def _familiarity(familiarity: Familiarity | None) -> dict[str, Any] | None:
+    if familiarity is None:
+        return None
+    return {
+        "is_familiar": familiarity.is_familiar,
+        "distance": _number(familiarity.distance),
+        "distance_limit": familiarity.distance_limit,
+        "energy": _number(familiarity.energy),
+        "energy_limit": familiarity.energy_limit,
     }
 
 
