@@ -16,6 +16,7 @@ from pydicom.uid import UID
 from dicom_io.check import check_object
 from dicom_io.codes import (
     EXPLANATION_FAILED,
+    EXPLANATION_GRADE,
     EXPLANATION_OF,
     GATE_VERDICT,
     PRESENCE,
@@ -62,6 +63,8 @@ class ReportedExplanation:
     target: str
     method: str
     verdict: str
+    #: With what it means: ``A: all checks passed``; empty in reports of before there were grades.
+    grade: str = ""
     #: Name of the measure, in words, to value.
     measures: Mapping[str, float]
 
@@ -121,6 +124,7 @@ def read_report(path: Path) -> Report:
                     target=target,
                     method=_value(group, _ALGORITHM) or "",
                     verdict=_value(group, GATE_VERDICT) or "",
+                    grade=_value(group, EXPLANATION_GRADE) or "",
                     measures=numbers,
                 )
             )

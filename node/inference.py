@@ -151,7 +151,7 @@ def _answer(
 def _fulfill(
     order: "Order", models: ResidentModels, channel: Channel, called_off: threading.Event
 ) -> "Result":
-    from dicom_io.encode.words import failure_text
+    from dicom_io.encode.words import failure_text, outcome_text
     from node import pipeline
     from node.budget import analyze_settings
     from node.order import Result
@@ -178,7 +178,8 @@ def _fulfill(
         for dataset, file in zip(datasets, files, strict=True):
             dataset.save_as(file, enforce_file_format=True)
     failures = tuple(failure_text(failure) for each in analyses for failure in each.failures)
-    return Result(files=files, seconds=seconds, failures=failures)
+    explained = tuple(outcome_text(made) for each in analyses for made in each.explanations)
+    return Result(files=files, seconds=seconds, failures=failures, explained=explained)
 
 
 def _progress(channel: Channel) -> Callable[[int, int], None]:

@@ -33,6 +33,8 @@ class Result:
     seconds: Mapping[str, float]
     #: One sentence for each explanation that could not be made.
     failures: tuple[str, ...] = ()
+    #: One sentence for each that was made: its grade, and every number with limit and verdict.
+    explained: tuple[str, ...] = ()
 
 
 def order_to_message(order: Order) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def result_to_message(result: Result) -> dict[str, Any]:
         "files": [str(file) for file in result.files],
         "seconds": dict(result.seconds),
         "failures": list(result.failures),
+        "explained": list(result.explained),
     }
 
 
@@ -71,5 +74,6 @@ def result_from_message(message: Mapping[str, Any]) -> Result:
             "files": message["files"],
             "seconds": message["seconds"],
             "failures": message.get("failures", ()),
+            "explained": message.get("explained", ()),
         }
     )

@@ -149,7 +149,8 @@ class Worker:
         try:
             with lease.renewed():
                 result, deliveries = self._fulfill(task, lease)
-                finished = tasks.finish(self._engine, task, deliveries, _now())
+                told = (*result.explained, *result.failures)
+                finished = tasks.finish(self._engine, task, deliveries, _now(), explained=told)
         except AbandonedError:
             self._hand_back(task, lease)
         except (ChildDiedError, TimeLimitError) as error:

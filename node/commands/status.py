@@ -104,6 +104,7 @@ def study_status(config: Config, study_instance_uid: str, now: datetime) -> dict
                 "state": str(task.state),
                 "attempt": task.attempt,
                 "error": task.error,
+                "explained": "\n".join(task.explained),
                 "what_to_do": _advice("task", task.state, str(task.id)),
             }
             for task in of_study

@@ -119,7 +119,7 @@ def explanation_rows(judgement: Judgement) -> list[dict[str, object]]:
     made: list[dict[str, object]] = [
         {
             "explanation": each.method,
-            "gate": each.verdict,
+            "gate": each.grade or each.verdict,
             "measures": "\n".join(f"{name}: {value:.3g}" for name, value in each.measures.items()),
             "against the truth": _against_truth(each.method, judgement.hits),
         }

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.filewriter import dcmwrite
 
-from dicom_io.analysis import Verdict
+from dicom_io.analysis import MeasureValue, Verdict
 from dicom_io.check import check_against_source, check_object
 from dicom_io.codes import method_name
 from dicom_io.encode.objects import encode_analyses
@@ -240,7 +240,11 @@ def test_patient_and_study_are_those_of_the_source(kind):
 def explained_by(method, **changes):
     """An analysis after the gate whose one explanation was made by a method, with a residual."""
     source = make_input()
-    explanation = make_explanation(source, method=method, residual=0.00041, **changes)
+    values = {"integrity": 1.0, "comprehensiveness": 0.31, "edges": 0.1, "intensity": 0.1}
+    measures = tuple(MeasureValue(name=name, value=value) for name, value in values.items())
+    explanation = make_explanation(
+        source, method=method, residual=0.00041, measures=measures, **changes
+    )
     analysis = make_analysis(source, segments=(), explanations=(explanation,))
     return source, apply_gate(analysis, GateSettings())
 
@@ -292,7 +296,10 @@ def test_every_object_names_the_method_in_words_and_by_its_code(method):
     assert algorithm.AlgorithmName == called
     assert f"by {called} (method={method};" in overlay.DerivationDescription
     assert called in [item.TextValue for item in named(report, "Algorithm Name")]
-    assert f"by {called}: passed" in named(report, "Visual explanation")[-1].TextValue
+    assert (
+        f"by {called}: explanation grade B, passed its checks"
+        in named(report, "Visual explanation")[-1].TextValue
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -76,7 +76,7 @@ def test_every_explanation_gets_its_own_series():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"), [(Verdict.LABELLED, "A CHECK FAILED"), (None, "not checked")]
+    ("verdict", "said"), [(Verdict.LABELLED, "A CHECK FAILED"), (None, "not measured")]
 )
 def test_what_did_not_pass_says_so_in_the_series_description(verdict, said):
     source = make_input()

@@ -199,7 +199,7 @@ def test_the_verdict_stands_before_a_list_of_outlines_that_may_be_too_long():
     legend = overlay_legend(analysis, labelled, None, segments, origin=make_origin())
 
     said = [line.text for paragraph in legend.body for line in paragraph]
-    assert said.index("Explanation: A CHECK FAILED") < said.index("structure 0")
+    assert said.index("Explanation grade D") < said.index("structure 0")
     assert said.index("Synthetic-lesion phantom: not trained on patients.") < said.index(
         "structure 0"
     )
@@ -322,7 +322,7 @@ def test_legend_says_method_target_scale_measures_and_model():
         "method LayerCAM",
         "1 % of the whole image's positive relevance lies above",
         "comprehensiveness 0.31",
-        "Explanation: passed its checks",
+        "Explanation grade B passed its checks, 2 of 2",
         "not for diagnostic use",
         "model phantom 1.0",
         "not trained on patients",

@@ -171,7 +171,7 @@ def test_why_this_and_not_that_is_said_in_words_and_in_codes():
     [
         (Verdict.LABELLED, "Shown although a check failed"),
         (Verdict.WITHHELD, "Withheld because a check failed"),
-        (None, "Not checked"),
+        (None, "Not measured"),
     ],
 )
 def test_verdict_and_reasons_are_said(verdict, meaning):
@@ -182,6 +182,38 @@ def test_verdict_and_reasons_are_said(verdict, meaning):
 
     assert values(dataset, "Verdict on the explanation") == [meaning]
     assert values(dataset, "Reason of the verdict") == list(explanation.reasons)
+
+
+def test_the_grade_and_every_value_with_its_limit_and_verdict_are_said():
+    source = make_input()
+    measures = (
+        MeasureValue(name="comprehensiveness", value=0.9, limit=0.2, passed=True),
+        MeasureValue(name="stability", value=0.95, limit=0.7, passed=True),
+        MeasureValue(name="plausibility", value=0.99, limit=0.8, passed=True),
+        MeasureValue(name="edges", value=0.1, limit=0.8, passed=True),
+        MeasureValue(name="intensity", value=0.85, limit=0.8, passed=False),
+        MeasureValue(name="agreement", value=0.4),
+    )
+    explanation = make_explanation(source, Verdict.LABELLED, measures=measures)
+
+    dataset, _ = written(source, explanations=(explanation,))
+
+    assert values(dataset, "Grade of the explanation") == ["C: a check failed, read with care"]
+    assert values(dataset, "Limit of a measure") == [
+        "comprehensiveness 0.9 (limit 0.2): passed",
+        "stability 0.95 (limit 0.7): passed",
+        "plausibility 0.99 (limit 0.8): passed",
+        "edges 0.1 (limit 0.8): passed",
+        "intensity 0.85 (limit 0.8): FAILED",
+    ]
+    for name, value in {
+        "Rank correlation under mild noise": 0.95,
+        "Relevance inside the body or organ": 0.99,
+        "Correlation with edges": 0.1,
+        "Correlation with intensity": 0.85,
+        "Agreement of two method families": 0.4,
+    }.items():
+        assert values(dataset, name) == [value]
 
 
 def test_withheld_explanation_keeps_its_numbers_but_has_no_picture():
@@ -203,7 +235,9 @@ def test_measure_that_is_no_number_is_said_in_words():
     dataset, _ = written(source, explanations=(make_explanation(source, measures=(broken,)),))
 
     assert values(dataset, "Integrity of the heatmap") == []
-    assert values(dataset, "Limit of a measure") == ["integrity nan (limit 1): FAILED"]
+    assert values(dataset, "Limit of a measure") == [
+        "integrity could not be measured (limit 1): FAILED"
+    ]
 
 
 def test_nothing_found_is_said_explicitly():
@@ -356,7 +390,7 @@ def test_dsrdump_prints_the_report(tmp_path):
     [
         (0.0010004, 0.001, "sufficiency 0.0010004 (limit 0.001): FAILED"),
         (0.3, 0.001, "sufficiency 0.3 (limit 0.001): FAILED"),
-        (float("nan"), 0.001, "sufficiency nan (limit 0.001): FAILED"),
+        (float("nan"), 0.001, "sufficiency could not be measured (limit 0.001): FAILED"),
         (0.0, 0.0, "sufficiency 0 (limit 0): FAILED"),
     ],
 )
@@ -374,7 +408,7 @@ def test_measure_is_never_rounded_to_its_limit(value, limit, said):
         (3e-7, 0.001, "residual < 0.001 % (limit 0.1 %)"),
         (3e-7, 1e-8, "residual 3e-05 % (limit 1e-06 %)"),
         (0.0, None, "residual < 0.001 %"),
-        (float("nan"), 0.001, "residual nan % (limit 0.1 %)"),
+        (float("nan"), 0.001, "residual could not be measured (limit 0.1 %)"),
     ],
 )
 def test_a_residual_is_told_as_the_share_that_is_unexplained(value, limit, said):

@@ -319,6 +319,18 @@ def test_a_task_that_waits_for_a_person_says_what_to_do_until_it_is_done(
     assert tasks.find(ledger, task_id).state is State.READY
 
 
+def test_the_status_of_a_study_tells_what_became_of_its_explanations(pellucid, tmp_path, ledger):
+    ready_task(ledger, tmp_path / "data")
+    held = tasks.claim(ledger, "worker-0", LATER)
+    told = ("lesion by LayerCAM: explanation grade A", "lesion by CAM: NOT EXPLAINED, no layer")
+    tasks.finish(ledger, held, [], LATER, explained=told)
+
+    _, out, _ = pellucid("status", STUDY_UID, "-c", tmp_path, "--json")
+
+    (row,) = json.loads(out)["tasks"]
+    assert row["explained"] == "\n".join(told)
+
+
 def test_a_rejected_task_is_told_with_what_to_do_and_waits_for_nobody(pellucid, tmp_path, ledger):
     ended_in(ledger, tmp_path, State.REJECTED, "UnevenSpacingError: gap")
 

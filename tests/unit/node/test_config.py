@@ -234,7 +234,7 @@ ROUTE_MISTAKES = [
         ROUTE + "gate = { limits = { plausibility = 80 } }",
         "80 is not accepted; expected a fraction",
     ),
-    (ROUTE + "gate = { mesure = false }", "gate.mesure: unknown key; did you mean 'measure'?"),
+    (ROUTE + "gate = { measured = false }", "gate.measured: unknown key; did you mean 'measure'?"),
     (ROUTE + 'mode = "live"', "mode: 'live' is not accepted; expected 'shadow'"),
     (ROUTE + 'enabled = "yes"', "enabled: 'yes' is not accepted; expected true or false"),
     (ROUTE + ROUTE, "route[r].name: 2 routes have this name"),

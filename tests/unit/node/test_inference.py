@@ -85,6 +85,19 @@ def test_explanation_that_cannot_be_made_is_told_beside_the_results(child, tmp_p
     assert result.failures[0].startswith("Severe by LayerCAM: NOT EXPLAINED, ")
 
 
+def test_every_number_about_an_explanation_is_told_beside_the_results(child, tmp_path):
+    spec = ExplainSpec(method="input_x_gradient")
+    order = order_for(tmp_path, bright_bundle(tmp_path / "bundle"), explain=(spec,))
+
+    result, _ = run(child, order)
+
+    (told,) = result.explained
+    assert told.startswith("Severe by input x gradient: explanation grade ")
+    for measure in ("integrity 1", "comprehensiveness", "stability", "edges", "intensity"):
+        assert f"{measure} " in told
+    assert "(limit 0.7): passed" in told
+
+
 #: Some ten seconds of work in very many small passes.
 LONG = ExplainSpec(method="occlusion", parameters={"cells": 20, "refine": (4000, 4000)})
 
