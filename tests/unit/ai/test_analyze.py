@@ -543,6 +543,7 @@ def test_classifier_with_windows_says_that_only_the_middle_is_explained(classifi
         card, network, labels, threshold = (
             classifier.card, classifier.network, classifier.labels, classifier.threshold,
         )  # fmt: skip
+        reliability = None
 
         def prepare(self, _volume):
             return prepared
