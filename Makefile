@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers matrix bench-hybrids clean
+.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate matrix bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -50,6 +50,10 @@ bench-reliability: $(STAMP)  ## how far the phantom model's calibrated answer ca
 bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and shap
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.explainers
+
+bench-gate: $(STAMP)  ## which good and bad heatmaps of found lesions the gate lets through
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.trust
 
 matrix: $(STAMP)  ## every explainer on every network, as docs/explainers-matrix.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.matrix
