@@ -1,5 +1,6 @@
 """Whether two maps say the same (G7): by rank, by value, and by what they mark."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,12 +77,13 @@ def require_one_grid(one: Tensor, other: Tensor) -> None:
 
 
 def _ranks(relevance: Tensor) -> Tensor:
-    """Return the rank of each cell from the least relevant on; equals share their mean."""
-    flat = relevance.flatten()
-    sorted_, order = flat.sort()
-    _, sizes = torch.unique_consecutive(sorted_, return_counts=True)
-    ends = sizes.cumsum(0).double()
-    means = ends - (sizes - 1) / 2
-    ranks = torch.empty(flat.numel(), dtype=torch.float64, device=flat.device)
-    ranks[order] = means.repeat_interleave(sizes)
-    return ranks
+    """Return the rank of each cell from the least relevant on, float64; equals share their mean."""
+    # numpy sorts several times faster than torch does on one thread.
+    flat = relevance.detach().flatten().cpu().numpy()
+    order = np.argsort(flat)
+    sorted_ = flat[order]
+    begins = np.flatnonzero(np.append(True, sorted_[1:] != sorted_[:-1]))
+    ends = np.append(begins[1:], flat.size)
+    ranks = np.empty(flat.size, np.float64)
+    ranks[order] = np.repeat((begins + ends + 1) / 2, ends - begins)
+    return torch.from_numpy(ranks)
