@@ -1,5 +1,6 @@
 """Whether a probability of 80 % is right in 80 % of cases, and the few numbers that mend it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -205,6 +206,24 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     """
     total = sum(each.count for each in bins)
     return sum(each.count * abs(each.frequency - each.confidence) for each in bins) / total
+
+
+def calibration_error_beyond_chance(bins: Sequence[Bin]) -> float:
+    """Return the root mean squared calibration error that chance does not explain, 0 (best) to 1.
+
+    Even where every probability is true, the frequency f in a bin of n cases misses it by a square
+    of f (1 - f) / (n - 1) on average, which is subtracted (Kumar et al. 2019); below 0 it is 0. So
+    errors before and after scaling can be compared, where ``calibration_error`` has a floor. Bins
+    of like numbers of cases suit it best; one of a single case says nothing, and is left out.
+    """
+    told = [each for each in bins if each.count > 1]
+    squares = (
+        (each.frequency - each.confidence) ** 2
+        - each.frequency * (1 - each.frequency) / (each.count - 1)
+        for each in told
+    )
+    weighed = sum(each.count * square for each, square in zip(told, squares, strict=True))
+    return math.sqrt(max(0.0, weighed / max(1, sum(each.count for each in told))))
 
 
 def brier_score(probabilities: Tensor, right: Tensor, activation: Activation) -> float:

@@ -21,6 +21,7 @@ from ai.reliability.calibration import (
     adaptive_bins,
     brier_score,
     calibration_error,
+    calibration_error_beyond_chance,
     confidences_of,
     even_bins,
     fit_calibration,
@@ -168,6 +169,32 @@ def test_no_other_temperature_makes_the_labels_likelier():
         for temperature in (0.99 * best, best, 1.01 * best)
     ]
     assert min(losses) == losses[1]
+
+
+def test_what_chance_explains_is_no_error_and_the_rest_is_solved_on_paper():
+    claimed = np.full(100, 0.5)
+    some, half = np.arange(100) < 60, np.arange(100) < 50
+
+    # 60 of 100 where 50 % are claimed: .1 squared, less .24 / 99.
+    assert calibration_error_beyond_chance(even_bins(claimed, some)) == pytest.approx(
+        math.sqrt(0.01 - 0.24 / 99)
+    )
+    assert calibration_error_beyond_chance(even_bins(claimed, half)) == 0.0
+    assert calibration_error_beyond_chance(even_bins(claimed[:1], some[:1])) == 0.0
+
+
+def test_an_honest_model_has_less_error_beyond_chance_than_a_crooked_one_of_any_size():
+    rng = np.random.default_rng(0)
+    honest, crooked = [], []
+    for _ in range(200):
+        claimed = rng.random(200)
+        drawn = rng.random(200)
+        honest.append(calibration_error_beyond_chance(adaptive_bins(claimed, drawn < claimed)))
+        crooked.append(calibration_error_beyond_chance(adaptive_bins(claimed, drawn < claimed**2)))
+
+    # Mean square of x - x * x over [0, 1] is 1 / 30.
+    assert np.mean(np.square(crooked)) == pytest.approx(1 / 30, rel=0.1)
+    assert np.median(honest) < 0.03
 
 
 @pytest.mark.parametrize(("activation", "channels"), [(SIGMOID, 1), (SOFTMAX, 4)])
