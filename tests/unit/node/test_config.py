@@ -229,7 +229,7 @@ ROUTE_MISTAKES = [
     (ROUTE + 'priority = "off-peak"', "'off-peak' is not available in this version"),
     (ROUTE + 'gate = { on_fail = "drop" }', "on_fail: 'drop' is not accepted; expected 'label'"),
     (ROUTE + "gate = { limits = { residal = 1 } }", "did you mean 'residual'?"),
-    (ROUTE + "gate = { limits = { stabilty = 1 } }", "did you mean 'stability'?"),
+    (ROUTE + "gate = { limits = { stabilities = 1 } }", "did you mean 'stability'?"),
     (
         ROUTE + "gate = { limits = { plausibility = 80 } }",
         "80 is not accepted; expected a fraction",
