@@ -62,7 +62,7 @@ def stage_config(stage: Stage, data: Path, pacs: StandInPacs) -> Config:
         select=(Selector(name="t1", conditions={"Modality": "MR"}),),
         results=("report", "segmentation", "bands", "overlay"),
         send_to=("pacs",),
-        complete=Complete(quiet_seconds=0.5),
+        complete=Complete(quiet_seconds=2.0),
     )
     peers = {
         "pacs": Peer(name="pacs", ae_title=pacs.ae_title, host="127.0.0.1", port=pacs.port),

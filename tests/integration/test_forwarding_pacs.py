@@ -35,7 +35,7 @@ port = {pacs}
 ROUTE = """
 [[route]]
 name = "phantom"
-complete = { quiet_seconds = 1 }
+complete = { quiet_seconds = 3 }
 model = "phantom"
 explain = ["layer_cam"]
 results = ["report", "bands"]

@@ -68,7 +68,7 @@ name = "head-t1"
 called = ["PELLUCID"]
 when = "tags.Modality == 'MR'"
 select = [{ name = "t1", Modality = "MR" }]
-complete = { quiet_seconds = 2 }
+complete = { quiet_seconds = 4 }
 run = [{ model = "brain_meshnet3", explain = [] }, { model = "marker", explain = [] }]
 results = ["report", "segmentation", "overlay"]
 send_to = ["pacs"]
@@ -77,7 +77,7 @@ send_to = ["pacs"]
 name = "head-explained"
 called = ["XAI_HEAD"]
 select = [{ name = "t1", Modality = "MR" }]
-complete = { quiet_seconds = 2 }
+complete = { quiet_seconds = 4 }
 run = [
   { model = "brain_meshnet3", explain = [{ method = "layer_cam", depth = 0.8 }] },
   { model = "marker", explain = ["layer_cam"] },
