@@ -30,6 +30,19 @@ class ReliabilityFile:
     sha256: str
 
 
+#: What a parameter of an explainer may be in TOML.
+Parameter = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultExplainer:
+    """What explains a model where nobody names an explainer."""
+
+    #: As routes write it: ``layer_cam``.
+    method: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
     """What ``config/models/*.toml`` says of one model; ``load(settings)`` makes the Model."""
@@ -51,6 +64,8 @@ class ModelSettings:
     temperature: float = 1.0
     #: Limits that its explanations are held to, by name of measure; a route's own go before them.
     gate: Mapping[str, float] = field(default_factory=dict)
+    #: None: that of the node.
+    explainer: DefaultExplainer | None = None
     #: None: nothing was fitted, so that no answer of the model is assessed.
     reliability: ReliabilityFile | None = None
     #: Torch device: ``cpu``, ``cuda`` or ``cuda:1``.

@@ -13,6 +13,7 @@ import typer
 from node.commands.explainers_cli import explainers
 from node.commands.models_cli import models_app
 from node.commands.options import ConfigOption, JsonOption, Retriable, TitleOption
+from node.commands.validate_cli import validate
 from node.log import LogStyle, configure_logging, safe_text, tell_thread_errors
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.command("explainers")(explainers)
+app.command("validate")(validate)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of DICOM files.")]
 
@@ -177,7 +179,9 @@ def analyze(
     settings = setting.configuration(config)
     chosen_model = command.chosen_model(model, bundle, settings.models, trusted=trust)
     wanted = command.Wanted(
-        model=chosen_model, explain=command.explain_specs(explain or []), forwards=forwards
+        model=chosen_model,
+        explain=command.explain_specs(explain or [], chosen_model),
+        forwards=forwards,
     )
     found = study_folder.read_study_folder(folder)
     candidate = study_folder.chosen(

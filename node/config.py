@@ -10,15 +10,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from ai.settings import ModelSettings
+from ai.settings import ModelSettings, Parameter
 from dicom_io.origin import Site
 from dicom_io.select import Selector
 from dicom_io.uids import named_uid
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, provider
 from node.task import Priority
-
-#: What a parameter of an explainer may be in TOML.
-Parameter = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | tuple[float, ...]
 
 
 class Service(StrEnum):
@@ -209,6 +206,14 @@ def built_in_models() -> dict[str, ModelSettings]:
     return {"phantom": ModelSettings(name="phantom", kind="phantom")}
 
 
+def default_explain(model: ModelSettings | None) -> tuple[ExplainSpec, ...]:
+    """Return what explains a model where nobody names an explainer: its own, else LayerCAM."""
+    if model is None or model.explainer is None:
+        return (ExplainSpec(method="layer_cam"),)
+    own = model.explainer
+    return (ExplainSpec(method=own.method, parameters=own.parameters),)
+
+
 def site_of(node: NodeSettings, *, institution: str = "", serial_number: str = "") -> Site:
     """Return the installation; its Device UID follows from AE title and serial number."""
     return Site(
@@ -253,6 +258,8 @@ def config_hash(config: Config, route: Route) -> str:
     plan = asdict(plan_of(config, route))
     for step in plan["steps"]:
         del step["model"]["bundle"]
+        # What explains is in the step itself, whoever named it.
+        del step["model"]["explainer"]
         fitted = step["model"].pop("reliability")
         if fitted is not None:
             step["model"]["reliability"] = fitted["sha256"]

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from ai.settings import IntendedUse, ModelSettings, ReliabilityFile
+from ai.settings import DefaultExplainer, IntendedUse, ModelSettings, Parameter, ReliabilityFile
 from dicom_io.codes import Code
 from node.config import (
     BudgetSettings,
@@ -20,17 +20,18 @@ from node.config import (
     Mode,
     NodeSettings,
     OnFail,
-    Parameter,
     Peer,
     Route,
     Service,
     Step,
     StorageSettings,
     built_in_models,
+    default_explain,
     site_of,
 )
 from node.config_files import RawFile, read_file, validated
 from node.config_schema import (
+    DefaultExplainerTable,
     ExplainTable,
     ModelFile,
     ModelTable,
@@ -114,15 +115,16 @@ def config_of(tables: Tables) -> Config:
     """Return the tables as values that the rest of the node works with."""
     node = _node_settings(tables.node.node, tables.folder)
     site = tables.node.site
-    models = [_model_settings(file.model, tables.folder) for file in tables.models]
+    settings = [_model_settings(file.model, tables.folder) for file in tables.models]
+    models = {**built_in_models(), **{model.name: model for model in settings}}
     return Config(
         node=node,
         site=site_of(node, institution=site.institution, serial_number=site.device_serial_number),
         storage=StorageSettings(reserve_gb=tables.node.storage.reserve_gb),
         ingest=IngestSettings(strict=tables.node.ingest.strict),
         peers={name: _peer(name, table) for name, table in tables.node.peers.items()},
-        routes=tuple(_route(table) for table in tables.routes.route),
-        models={**built_in_models(), **{model.name: model for model in models}},
+        routes=tuple(_route(table, models) for table in tables.routes.route),
+        models=models,
     )
 
 
@@ -257,7 +259,7 @@ def _peer(name: str, table: PeerTable) -> Peer:
     )
 
 
-def _route(table: RouteTable) -> Route:
+def _route(table: RouteTable, models: Mapping[str, ModelSettings]) -> Route:
     limits = table.gate.limits.model_dump(exclude_none=True)
     return Route(
         name=table.name,
@@ -268,7 +270,7 @@ def _route(table: RouteTable) -> Route:
         select=tuple(table.select),
         complete=Complete(quiet_seconds=table.complete.quiet_seconds),
         priority=Priority[table.priority.upper()],
-        steps=tuple(_step(step) for step in _step_tables(table)),
+        steps=tuple(_step(step, models) for step in _step_tables(table)),
         budget=BudgetSettings(**table.budget.model_dump()),
         gate=GateSettings(
             on_fail=OnFail(table.gate.on_fail), limits=limits, measure=table.gate.measure
@@ -283,11 +285,12 @@ def _route(table: RouteTable) -> Route:
 def _step_tables(table: RouteTable) -> Sequence[StepTable]:
     if table.run is not None:
         return table.run
-    step = StepTable.model_construct(model=table.model)
-    return [step if table.explain is None else step.model_copy(update={"explain": table.explain})]
+    return [StepTable.model_construct(model=table.model, explain=table.explain)]
 
 
-def _step(table: StepTable) -> Step:
+def _step(table: StepTable, models: Mapping[str, ModelSettings]) -> Step:
+    if table.explain is None:
+        return Step(model=table.model, explain=default_explain(models.get(table.model)))
     return Step(model=table.model, explain=tuple(_explain_spec(each) for each in table.explain))
 
 
@@ -328,7 +331,18 @@ def _model_settings(table: ModelTable, folder: Path) -> ModelSettings:
         threshold=table.operating_point.threshold,
         temperature=table.operating_point.temperature,
         gate=table.gate.model_dump(exclude_none=True),
+        explainer=_default_explainer(table.explainer),
         reliability=_reliability_file(table.reliability, folder),
+    )
+
+
+def _default_explainer(table: DefaultExplainerTable | None) -> DefaultExplainer | None:
+    if table is None:
+        return None
+    parameters = table.model_extra or {}
+    return DefaultExplainer(
+        method=table.method,
+        parameters={name: _parameter(value) for name, value in parameters.items()},
     )
 
 

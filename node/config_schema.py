@@ -182,16 +182,19 @@ def _parameter(value: object) -> object:
     return value
 
 
-class ExplainTable(Table):
-    """One explainer and what it explains; every other key is a parameter of its method."""
+class DefaultExplainerTable(Table):
+    """One explainer; every other key is a parameter of its method."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_parameter)]]
     method: Annotated[Text, AfterValidator(_known_explainer)]
+
+
+class ExplainTable(DefaultExplainerTable):
+    """One explainer of a step, and what it explains."""
+
     of: list[Text] = Field(default=[], description="a list of labels of the model")
-    against: Text | None = Field(
-        default=None, min_length=1, description="a label of the model that is not in of"
-    )
+    against: Text | None = Field(default=None, min_length=1, description="a label not in of")
 
 
 def _explainer_from_name(value: object) -> object:
@@ -211,10 +214,7 @@ class StepTable(Table):
     """One model of several, and what explains it."""
 
     model: ModelName = Field(description="the name of a model")
-    explain: Explain = Field(
-        default=[ExplainTable.model_construct(method="layer_cam")],
-        description="a list of explainers",
-    )
+    explain: Explain | None = Field(default=None, description="a list of explainers")
 
 
 class CompleteTable(Table):
@@ -379,6 +379,7 @@ class ModelTable(Table):
         default={}, description="channel = { meaning, code, scheme }"
     )
     operating_point: OperatingPointTable = OperatingPointTable()
+    explainer: DefaultExplainerTable | None = None
     gate: LimitsTable = LimitsTable()
     reliability: ReliabilityTable | None = None
 

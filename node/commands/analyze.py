@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ai.settings import ModelSettings
+from ai.settings import ModelSettings, Parameter
 from dicom_io.origin import Origin
 from dicom_io.select import Selector
 from dicom_io.study import Series
@@ -21,10 +21,10 @@ from node.config import (
     BudgetSettings,
     Config,
     ExplainSpec,
-    Parameter,
     Route,
     Step,
     config_hash,
+    default_explain,
     plan_of,
 )
 from node.plugins import EXPLAINERS, names
@@ -57,12 +57,14 @@ class Outcome:
     objects: "tuple[Dataset, ...]"
 
 
-def explain_specs(texts: Sequence[str]) -> tuple[ExplainSpec, ...]:
+def explain_specs(
+    texts: Sequence[str], model: ModelSettings | None = None
+) -> tuple[ExplainSpec, ...]:
     """Return what ``--explain`` asks for: ``method`` or ``method:parameter=value,...``.
 
     ``of`` and ``against`` say what is explained, as in a route.
 
-    No text is the default method; ``none`` alone asks for no explanation.
+    No text is the model's default method; ``none`` alone asks for no explanation.
 
     Raises
     ------
@@ -71,7 +73,9 @@ def explain_specs(texts: Sequence[str]) -> tuple[ExplainSpec, ...]:
     """
     if list(texts) == ["none"]:
         return ()
-    return tuple(_explain_spec(text) for text in texts or ["layer_cam"])
+    if not texts:
+        return default_explain(model)
+    return tuple(_explain_spec(text) for text in texts)
 
 
 def chosen_model(

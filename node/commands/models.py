@@ -11,6 +11,7 @@ from ai.errors import ModelUnavailableError
 from ai.settings import IntendedUse, ModelSettings
 from dicom_io.codes import Code
 from node.commands.analyze import bundle_settings
+from node.commands.card_folder import card_lines, keep_reliability, with_card
 from node.commands.output import MisuseError, progress_bar
 from node.commands.setting import existing_folder
 from node.config import Config, built_in_models
@@ -65,6 +66,10 @@ def described_model(settings: ModelSettings) -> dict[str, Any]:
         "trusted": settings.trusted,
         "threshold": settings.threshold,
         "temperature": settings.temperature,
+        "explainer": {}
+        if settings.explainer is None
+        else {"method": settings.explainer.method, **settings.explainer.parameters},
+        "gate": dict(settings.gate),
         "reliability": {}
         if fitted is None
         else {"file": str(fitted.file), "sha256": fitted.sha256},
@@ -77,18 +82,23 @@ def described_model(settings: ModelSettings) -> dict[str, Any]:
     }
 
 
-def add_model(bundle: Path, folder: Path, *, name: str | None, trusted: bool) -> Path:
+def add_model(
+    bundle: Path, folder: Path, *, name: str | None, trusted: bool, card: Path | None = None
+) -> Path:
     """Write ``models/NAME.toml`` for a bundle into a configuration folder, and return the file.
 
     Parameters
     ----------
     name
         What routes will call it; None for the name of the bundle's folder.
+    card
+        Folder that ``pellucid validate`` wrote of this bundle: what it proposes is taken over.
 
     Raises
     ------
     MisuseError
-        The name cannot be one, or is taken: what a person has reviewed is not overwritten.
+        The name cannot be one, or is taken: what a person has reviewed is not overwritten; the
+        card is none, or another model's.
     ModelUnavailableError
         It is no MONAI bundle.
     """
@@ -98,7 +108,10 @@ def add_model(bundle: Path, folder: Path, *, name: str | None, trusted: bool) ->
     file = folder / "models" / f"{settings.name}.toml"
     if file.exists():
         raise MisuseError(f"{file} exists; review it, and remove it to write it anew")
+    if card is not None:
+        settings = with_card(settings, card)
     file.parent.mkdir(parents=True, exist_ok=True)
+    settings = keep_reliability(settings, file.parent)
     file.write_text(model_toml(settings, trusted=trusted), encoding="utf-8")
     return file
 
@@ -117,6 +130,7 @@ def model_toml(settings: ModelSettings, *, trusted: bool) -> str:
         "[model.operating_point]",
         f"threshold = {settings.threshold}",
         f"temperature = {settings.temperature}",
+        *card_lines(settings),
         "",
         "[model.intended_use]",
         *(f"{key} = {json.dumps(value)}" for key, value in _asked(settings.intended_use).items()),

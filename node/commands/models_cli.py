@@ -50,6 +50,10 @@ def models_add(
         str | None,
         typer.Option(help="What routes call it. Default: the name of the bundle's folder."),
     ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Its explainer card: take over what that proposes."),
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Write trusted = true: you have read its configs.")
     ] = False,
@@ -63,7 +67,8 @@ def models_add(
     from node.commands.models import add_model
     from node.commands.setting import config_folder
 
-    file = add_model(bundle, config_folder(config) or Path("config"), name=name, trusted=trust)
+    folder = config_folder(config) or Path("config")
+    file = add_model(bundle, folder, name=name, trusted=trust, card=card)
     typer.echo(f"wrote {file}: review it, then run pellucid check")
 
 

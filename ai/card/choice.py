@@ -1,0 +1,122 @@
+"""Which explainer a model's routes get that name none, and why that one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ai.card.cases import CONTROLS
+from ai.card.figures import ExplainerFigures, paired_difference, values_of
+from ai.card.records import CaseRecord
+
+#: Maps that remain so alike while the network forgets all it learned do not show the network.
+MOST_ALIKE = 0.9
+#: Times that differ by less than this factor are the same.
+SAME_TIME = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The default explainer, as it was asked for, and the reasons."""
+
+    #: Name of the candidate; empty if none can be recommended.
+    name: str
+    #: The measure that decided: ``mass`` or ``comprehensiveness``.
+    by: str
+    #: Whether its interval lies above those of all three controls.
+    beats_controls: bool
+    #: In plain words, one sentence each.
+    reasons: tuple[str, ...]
+
+
+def chosen(
+    records: Sequence[CaseRecord], figures: Sequence[ExplainerFigures], *, seed: int
+) -> Choice:
+    """Return the explainer to take by default.
+
+    Where the place of enough structures is known it is the one with most of its relevance there,
+    if that beats all three controls with intervals that do not overlap; else the one whose region
+    matters most to the model. Of several that do not differ from the best by more than chance, the
+    cheapest. A method whose maps hardly change when the network forgets what it learned is no
+    candidate.
+    """
+    made = [each for each in figures if not each.is_control and each.maps]
+    blind = [each for each in made if _is_blind(each)]
+    seeing = [each for each in made if not _is_blind(each)]
+    remarks = [
+        f"{each.name} is left out: its maps remain {_smprt(each):.2f} alike when the network "
+        f"forgets what it learned, {MOST_ALIKE} or more are too alike."
+        for each in blind
+    ]
+    for measure in ("mass", "comprehensiveness"):
+        ranked = sorted(
+            (each for each in seeing if measure in each.measures),
+            key=lambda each: -each.measures[measure].estimate,
+        )
+        beating = [each for each in ranked if beats_controls(each, figures, measure)]
+        if beating:
+            return _cheapest(beating, records, measure, remarks, seed=seed)
+        if ranked:
+            remarks.append(
+                f"No method beats all three controls by {_WORDS[measure]} with 95 % intervals "
+                "that do not overlap."
+            )
+    if not seeing:
+        remarks.append("No method gave maps that depend on what the network learned.")
+    return Choice(name="", by="", beats_controls=False, reasons=tuple(remarks))
+
+
+_WORDS = {
+    "mass": "the share of their relevance that lies in the truth",
+    "comprehensiveness": "how much the region that they point at matters to the model",
+}
+
+
+def beats_controls(
+    one: ExplainerFigures, figures: Sequence[ExplainerFigures], measure: str
+) -> bool:
+    """Whether a method's interval lies above those of all three controls."""
+    controls = [each.measures.get(measure) for each in figures if each.name in CONTROLS]
+    own = one.measures.get(measure)
+    return own is not None and all(each is not None and own.is_above(each) for each in controls)
+
+
+def _cheapest(
+    beating: Sequence[ExplainerFigures],
+    records: Sequence[CaseRecord],
+    measure: str,
+    remarks: Sequence[str],
+    *,
+    seed: int,
+) -> Choice:
+    """Return the cheapest of those that chance alone may part from the best."""
+    best = beating[0]
+    of_best = values_of(records, best.name, measure)
+    equal = [best]
+    for each in beating[1:]:
+        difference = paired_difference(of_best, values_of(records, each.name, measure), seed=seed)
+        if difference is not None and difference.low <= 0.0:
+            equal.append(each)
+    least = min(_seconds(each) for each in equal)
+    cheapest = next(each for each in equal if _seconds(each) <= SAME_TIME * least)
+    own = cheapest.measures[measure]
+    reasons = [
+        f"{cheapest.name} beats all three controls by {_WORDS[measure]}: {own.estimate:.2f} "
+        f"(95 % interval {own.low:.2f} to {own.high:.2f})."
+    ]
+    if cheapest is not best:
+        reasons.append(
+            f"{best.name} has {best.measures[measure].estimate:.2f}, which chance may explain, "
+            f"and takes {_seconds(best):.2g} s instead of {_seconds(cheapest):.2g} s."
+        )
+    return Choice(name=cheapest.name, by=measure, beats_controls=True, reasons=(*reasons, *remarks))
+
+
+def _is_blind(each: ExplainerFigures) -> bool:
+    return each.randomization is not None and each.randomization.smprt >= MOST_ALIKE
+
+
+def _smprt(each: ExplainerFigures) -> float:
+    return each.randomization.smprt if each.randomization else float("nan")
+
+
+def _seconds(each: ExplainerFigures) -> float:
+    return each.costs.seconds if each.costs else 0.0
