@@ -21,11 +21,15 @@ def probability_name(finding: Finding) -> str:
 
 
 def certainty_text(certainty: Certainty) -> str:
-    """Return which answers remain: ``BOTH ANSWERS POSSIBLE at the 90 % level``."""
+    """Return which answers remain: ``BOTH ANSWERS POSSIBLE at the 90 % level``.
+
+    None remains where neither is as probable as right ones used to be, as happens to a model that
+    is right more often than the level asks: that is no contradiction, but no certainty either.
+    """
     level = f"at the {_percent(certainty.level)} level"
     if certainty.is_single:
         return f"one answer possible {level}: {'present' if certainty.present else 'not present'}"
-    return f"{'BOTH ANSWERS' if certainty.present else 'NEITHER ANSWER'} POSSIBLE {level}"
+    return f"{'BOTH ANSWERS POSSIBLE' if certainty.present else 'NO CERTAIN ANSWER'} {level}"
 
 
 def answers_code(certainty: Certainty) -> Code:

@@ -51,8 +51,8 @@ def strange():
         (True, False, "one answer possible at the 90 % level: present", "Present alone"),
         (False, True, "one answer possible at the 90 % level: not present", "Not present alone"),
         (True, True, "BOTH ANSWERS POSSIBLE at the 90 % level", "Both: present and not present"),
-        (False, False, "NEITHER ANSWER POSSIBLE at the 90 % level",
-         "Neither present nor not present"),
+        (False, False, "NO CERTAIN ANSWER at the 90 % level",
+         "Neither is as probable as right answers are"),
     ],
 )  # fmt: skip
 def test_which_answers_remain_stands_in_words_and_in_codes(present, absent, words, code):
