@@ -23,7 +23,7 @@ from ai.reliability.calibration import (
     calibration_error_beyond_chance,
     confidences_of,
     even_bins,
-    fit_temperature,
+    fit_calibration,
 )
 from ai.reliability.conformal import coverage, fit_conformal, is_single
 from ai.reliability.discrimination import bootstrap_roc, roc_curve
@@ -61,7 +61,7 @@ class LabelDiagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What one temperature does: fitted on one half of the cases, looked at on the other."""
+    """What scaling does to the probabilities: fitted on one half of the cases, seen on the other."""
 
     activation: str
     fitted_on: int
@@ -188,7 +188,7 @@ def halves(kinds: Sequence[object], *, seed: int) -> tuple[list[int], list[int]]
 
 
 def calibrated(cases: Cases, *, seed: int) -> Calibration:
-    """Return what a temperature of one half does to the other.
+    """Return what the scaling fitted to one half does to the other.
 
     Raises
     ------
@@ -197,15 +197,13 @@ def calibrated(cases: Cases, *, seed: int) -> Calibration:
     """
     kinds = [str(each) for each in cases.labels.tolist()]
     fit, held = (torch.tensor(part) for part in halves(kinds, seed=seed))
-    temperature = fit_temperature(cases.logits[fit], cases.labels[fit], cases.activation)
+    scaling = fit_calibration(cases.logits[fit], cases.labels[fit], cases.activation)
     right = answers_of(cases.labels[held], cases.logits[held], cases.activation)
-    before, after = (
-        answer_probabilities(cases.logits[held], cases.activation, temperature=each)
-        for each in (1.0, temperature)
-    )
+    before = answer_probabilities(cases.logits[held], cases.activation)
+    after = scaling.probabilities(cases.logits[held], cases.activation)
     bins = [_bins(each, right, cases.activation) for each in (before, after)]
     rule = fit_conformal(
-        answer_probabilities(cases.logits[fit], cases.activation, temperature=temperature),
+        scaling.probabilities(cases.logits[fit], cases.activation),
         answers_of(cases.labels[fit], cases.logits[fit], cases.activation),
         level=LEVEL,
     )
@@ -214,7 +212,7 @@ def calibrated(cases: Cases, *, seed: int) -> Calibration:
         activation=str(cases.activation),
         fitted_on=len(fit),
         evaluated_on=len(held),
-        temperature=temperature,
+        temperature=scaling.temperature,
         before=bins[0],
         after=bins[1],
         error_before=calibration_error(bins[0]),
