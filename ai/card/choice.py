@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from ai.card.cases import CONTROLS
 from ai.card.figures import ExplainerFigures, paired_difference, values_of
 from ai.card.records import CaseRecord
+from ai.card.words import shown_name
 
 #: Maps that remain so alike while the network forgets all it learned do not show the network.
 MOST_ALIKE = 0.9
-#: Times that differ by less than this factor are the same.
-SAME_TIME = 1.5
+#: Times that differ by less than this factor, or lie below so many seconds, are the same.
+SAME_TIME, NO_TIME_SECONDS = 1.5, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,8 @@ def chosen(
     blind = [each for each in made if _is_blind(each)]
     seeing = [each for each in made if not _is_blind(each)]
     remarks = [
-        f"{each.name} is left out: its maps remain {_smprt(each):.2f} alike when the network "
-        f"forgets what it learned, {MOST_ALIKE} or more are too alike."
+        f"{shown_name(each.name)} is left out: its maps remain {_smprt(each):.2f} alike when the "
+        f"network forgets what it learned, {MOST_ALIKE} or more are too alike."
         for each in blind
     ]
     for measure in ("mass", "comprehensiveness"):
@@ -95,17 +96,17 @@ def _cheapest(
         difference = paired_difference(of_best, values_of(records, each.name, measure), seed=seed)
         if difference is not None and difference.low <= 0.0:
             equal.append(each)
-    least = min(_seconds(each) for each in equal)
-    cheapest = next(each for each in equal if _seconds(each) <= SAME_TIME * least)
+    most = max(SAME_TIME * min(_seconds(each) for each in equal), NO_TIME_SECONDS)
+    cheapest = next(each for each in equal if _seconds(each) <= most)
     own = cheapest.measures[measure]
     reasons = [
-        f"{cheapest.name} beats all three controls by {_WORDS[measure]}: {own.estimate:.2f} "
-        f"(95 % interval {own.low:.2f} to {own.high:.2f})."
+        f"{shown_name(cheapest.name)} beats all three controls by {_WORDS[measure]}: "
+        f"{own.estimate:.2f} (95 % interval {own.low:.2f} to {own.high:.2f})."
     ]
     if cheapest is not best:
         reasons.append(
-            f"{best.name} has {best.measures[measure].estimate:.2f}, which chance may explain, "
-            f"and takes {_seconds(best):.2g} s instead of {_seconds(cheapest):.2g} s."
+            f"{shown_name(best.name)} has {best.measures[measure].estimate:.2f}, which chance may "
+            f"explain, and takes {_seconds(best):.2g} s instead of {_seconds(cheapest):.2g} s."
         )
     return Choice(name=cheapest.name, by=measure, beats_controls=True, reasons=(*reasons, *remarks))
 

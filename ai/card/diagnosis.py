@@ -61,7 +61,7 @@ class LabelDiagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What scaling does to probabilities: fitted on one half of the cases, seen on the other."""
+    """What scaling does to the probabilities: fitted on one half of the cases, seen on another."""
 
     activation: str
     fitted_on: int

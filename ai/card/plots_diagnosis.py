@@ -15,7 +15,7 @@ def reliability_plot(calibration: Calibration) -> str:
     """Return the reliability diagram before and after the temperature, as SVG."""
     figure, (axes,) = drawn(4.3, 4.0)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.text(0.985, 0.93, "perfectly honest", color=MUTED, ha="right", rotation=43, fontsize=7.5)
+    axes.text(0.62, 0.545, "perfectly honest", color=MUTED, rotation=44, fontsize=7.5)
     most = max(each.count for each in calibration.after)
     for each in calibration.after:
         width = each.high - each.low

@@ -12,9 +12,6 @@ from ai.model import Model
 from ai.reliability.assessment import Reliability, fit_reliability
 from ai.reliability.store import save_reliability
 
-#: Digits of a temperature that matter.
-_DIGITS = 6
-
 
 def fitted(records: tuple[CaseRecord, ...], model: Model) -> tuple[Reliability | None, str]:
     """Return what can be fitted to a classifier's answers, or why nothing can."""
@@ -97,10 +94,9 @@ def _operating_point(card: Card, reliability: Reliability | None) -> list[str]:
         f"{each.specificity.estimate:.2f} at the threshold {each.threshold:g}."
         for each in card.diagnosis.labels
     ]
-    lines = ["", "[model.operating_point]", *known, f"threshold = {card.threshold:g}"]
-    if reliability is None:
-        return lines
-    return [*lines, f"temperature = {reliability.temperature:.{_DIGITS}g}"]
+    fitted = ["# No temperature: the reliability below scales the logits."] if reliability else []
+    threshold = f"threshold = {card.threshold:g}"
+    return ["", "[model.operating_point]", *known, threshold, *fitted]
 
 
 def _reliability(name: str, digest: str) -> list[str]:

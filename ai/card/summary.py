@@ -12,6 +12,7 @@ from ai.card.diagnosis import Diagnosis, diagnosed
 from ai.card.figures import ExplainerFigures, figures_of, interval_of
 from ai.card.gate_limits import GateFigures, proposed_limits
 from ai.card.records import CaseRecord
+from ai.card.words import shown_name
 from ai.model import Label, Model
 from ai.quality.intervals import Interval
 from dicom_io.analysis import ModelCard
@@ -175,7 +176,7 @@ def _unmeasured(
     if data.placed == 0:
         found.append("Localization: no case has a truth that says where its structure lies.")
     elif data.placed < 3:
-        found.append(f"Localization: {data.placed} cases have a place, 3 are needed.")
+        found.append(f"Localization: the place is known in {data.placed} cases; 3 are needed.")
     if not settings.passes:
         found.append(
             "Faithfulness (comprehensiveness, sufficiency, curves), stability and randomization: "
@@ -189,7 +190,7 @@ def _unmeasured(
     if gate.unmeasured:
         found.append(gate.unmeasured)
     found += [
-        f"{each.name}: not applicable to this network: {each.problem}"
+        f"{shown_name(each.name)}: not applicable to this network: {each.problem}"
         for each in explainers
         if each.problem and not each.maps
     ]
@@ -236,7 +237,8 @@ def _warnings(
         )
     partly = [each for each in explainers if each.failed and each.maps]
     found += [
-        f"{each.name} failed in {each.failed} of {each.failed + each.maps} cases: {each.problem}"
+        f"{shown_name(each.name)} failed in {each.failed} of {each.failed + each.maps} cases: "
+        f"{each.problem}"
         for each in partly
     ]
     return found
