@@ -89,7 +89,7 @@ class ConflictingPatientsError(DicomInputError):
 
 
 class TruthError(DicomInputError):
-    """A truth does not belong to the image that it is meant for, or cannot be laid onto its grid."""
+    """A truth does not belong to the image it is meant for, or cannot be laid onto its grid."""
 
 
 class EncodingError(RuntimeError):
