@@ -63,6 +63,7 @@ matrix: $(STAMP)  ## every explainer on every network, as docs/explainers-matrix
 
 bench-hybrids: $(STAMP)  ## what an explanation by construction costs beside a black box (two hours)
 	$(BIN)/python -m benchmarks.hybrids --work build/hybrids
+	$(BIN)/python -m benchmarks.hybrid_plot
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

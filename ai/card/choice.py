@@ -10,6 +10,8 @@ from ai.card.words import shown_name
 
 #: Maps that remain so alike while the network forgets all it learned do not show the network.
 MOST_ALIKE = 0.9
+#: Maps that are less alike than this when the image hardly changes are not to be relied on.
+LEAST_STABLE = 0.7
 #: Times that differ by less than this factor, or lie below so many seconds, are the same.
 SAME_TIME, NO_TIME_SECONDS = 1.5, 0.1
 
@@ -36,17 +38,12 @@ def chosen(
     Where the place of enough structures is known it is the one with most of its relevance there,
     if that beats all three controls with intervals that do not overlap; else the one whose region
     matters most to the model. Of several that do not differ from the best by more than chance, the
-    cheapest. A method whose maps hardly change when the network forgets what it learned is no
-    candidate.
+    cheapest. A method whose maps hardly change when the network forgets what it learned, or change
+    much when the image hardly does, is no candidate.
     """
     made = [each for each in figures if not each.is_control and each.maps]
-    blind = [each for each in made if _is_blind(each)]
-    seeing = [each for each in made if not _is_blind(each)]
-    remarks = [
-        f"{shown_name(each.name)} is left out: its maps remain {_smprt(each):.2f} alike when the "
-        f"network forgets what it learned, {MOST_ALIKE} or more are too alike."
-        for each in blind
-    ]
+    remarks = [remark for each in made if (remark := _left_out(each))]
+    seeing = [each for each in made if not _left_out(each)]
     for measure in ("mass", "comprehensiveness"):
         ranked = sorted(
             (each for each in seeing if measure in each.measures),
@@ -61,7 +58,9 @@ def chosen(
                 "that do not overlap."
             )
     if not seeing:
-        remarks.append("No method gave maps that depend on what the network learned.")
+        remarks.append(
+            "No method gave maps that are stable and depend on what the network learned."
+        )
     return Choice(name="", by="", beats_controls=False, reasons=tuple(remarks))
 
 
@@ -111,12 +110,21 @@ def _cheapest(
     return Choice(name=cheapest.name, by=measure, beats_controls=True, reasons=(*reasons, *remarks))
 
 
-def _is_blind(each: ExplainerFigures) -> bool:
-    return each.randomization is not None and each.randomization.smprt >= MOST_ALIKE
-
-
-def _smprt(each: ExplainerFigures) -> float:
-    return each.randomization.smprt if each.randomization else float("nan")
+def _left_out(each: ExplainerFigures) -> str:
+    """Return why a method is no candidate; empty if it is one."""
+    name = shown_name(each.name)
+    if each.randomization is not None and each.randomization.smprt >= MOST_ALIKE:
+        return (
+            f"{name} is left out: its maps remain {each.randomization.smprt:.2f} alike when the "
+            f"network forgets what it learned, {MOST_ALIKE} or more are too alike."
+        )
+    stability = each.measures.get("stability")
+    if stability is not None and stability.estimate < LEAST_STABLE:
+        return (
+            f"{name} is left out: its maps are {stability.estimate:.2f} alike when the image "
+            f"hardly changes, {LEAST_STABLE} or more are asked."
+        )
+    return ""
 
 
 def _seconds(each: ExplainerFigures) -> float:

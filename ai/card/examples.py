@@ -120,10 +120,16 @@ def _drawn(case: KnownCase, candidate: Candidate, reader: Reader, path: Path) ->
     )
     heatmap = Heatmap(relevance=relevance[None])
     truth = opened.question.truth
-    index = key_slice(heatmap) if truth is None else int(truth.sum(axis=(1, 2)).argmax())
+    index = key_slice(heatmap) if truth is None else _shown_slice(relevance, truth)
     levels = displayed(heatmap).levels[index]
     picture(opened.volume, index, levels, None if truth is None else truth[index]).save(path)
     return index + 1, opened.volume.grid_shape[0]
+
+
+def _shown_slice(relevance: NDArray[np.float32], truth: NDArray[np.bool_]) -> int:
+    """Return the slice with most relevance in the truth; without any, that of its largest area."""
+    inside = (np.clip(relevance, 0.0, None) * truth).sum(axis=(1, 2), dtype=np.float64)
+    return int((inside if inside.any() else truth.sum(axis=(1, 2))).argmax())
 
 
 def picture(

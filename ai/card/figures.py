@@ -1,5 +1,6 @@
 """What the maps of one method, or of one control, are worth over all cases."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -124,9 +125,11 @@ def interval_of(
     seed: int,
     statistic: Callable[[NDArray[np.floating]], float] = np.mean,
 ) -> Interval | None:
-    """Return a figure with its interval; None of too few cases."""
-    if len(cases) < LEAST_CASES:
+    """Return a figure with its interval, which is NaN of too few cases; None of no case."""
+    if not len(cases):
         return None
+    if len(cases) < LEAST_CASES:
+        return Interval(estimate=float(statistic(cases)), low=math.nan, high=math.nan)
     return bootstrap_interval(cases, generator=np.random.default_rng(seed), statistic=statistic)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ai.card.cases import CONTROLS
 from ai.card.records import CaseRecord
+from ai.card.words import counted
 
 #: Measures that a limit can be drawn for, and whether higher is better.
 HIGHER_IS_BETTER = {
@@ -59,8 +60,8 @@ def proposed_limits(records: Sequence[CaseRecord], name: str) -> GateFigures:
     if len(good) < LEAST_MAPS:
         return GateFigures(
             good=len(good),
-            unmeasured=f"Limits of the gate: {len(good)} maps of what the model rightly found, "
-            f"{LEAST_MAPS} are needed; the gate's own limits hold.",
+            unmeasured=f"Limits of the gate: {counted(len(good), 'map')} of what the model rightly "
+            f"found, {LEAST_MAPS} are needed; the gate's own limits hold.",
         )
     tables = {each: _table(good, each) for each in (name, *CONTROLS)}
     limits = [

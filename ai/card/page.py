@@ -14,7 +14,7 @@ from ai.card.plots_diagnosis import overlap_plot, reliability_plot, roc_plot
 from ai.card.plots_explainers import curves_plot, forest_plot, forgetting_plot, gate_plot
 from ai.card.records import CaseRecord
 from ai.card.summary import Card
-from ai.card.words import interval_text, percent_text, seconds_text, shown_name
+from ai.card.words import counted, interval_text, percent_text, seconds_text, shown_name
 from ai.limits import memory_text
 
 _TEMPLATE = "page.html.j2"
@@ -38,6 +38,7 @@ def page_of(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
+        "counted": counted,
         "interval": interval_text,
         "percent": percent_text,
         "seconds": seconds_text,

@@ -81,6 +81,7 @@ def _gate(card: Card) -> list[str]:
         "",
         f"# {gate.good_passed:.0%} of {gate.good} good maps pass; of the controls are stopped: "
         f"{stopped}.",
+        "# Drawn from the maps of the explainer above: another one needs limits of its own.",
         "[model.gate]",
         *(f"{each.measure} = {each.limit:g}" for each in gate.limits),
     ]

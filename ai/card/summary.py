@@ -12,7 +12,7 @@ from ai.card.diagnosis import Diagnosis, diagnosed
 from ai.card.figures import ExplainerFigures, figures_of, interval_of
 from ai.card.gate_limits import GateFigures, proposed_limits
 from ai.card.records import CaseRecord
-from ai.card.words import shown_name
+from ai.card.words import counted, shown_name
 from ai.model import Label, Model
 from ai.quality.intervals import Interval
 from dicom_io.analysis import ModelCard
@@ -156,9 +156,6 @@ def _dice(
     for label in labels:
         values = [record.dice[label.name] for record in records if label.name in record.dice]
         interval = interval_of(np.array(values), seed=seed)
-        if interval is None and values:
-            mean = float(np.mean(values))
-            interval = Interval(estimate=mean, low=float("nan"), high=float("nan"))
         if interval is not None:
             found[label.name] = interval
     return found
@@ -176,7 +173,10 @@ def _unmeasured(
     if data.placed == 0:
         found.append("Localization: no case has a truth that says where its structure lies.")
     elif data.placed < 3:
-        found.append(f"Localization: the place is known in {data.placed} cases; 3 are needed.")
+        found.append(
+            f"Intervals of localization: the place is known in {counted(data.placed, 'case')}, "
+            "3 are needed."
+        )
     if not settings.passes:
         found.append(
             "Faithfulness (comprehensiveness, sufficiency, curves), stability and randomization: "
@@ -207,11 +207,13 @@ def _warnings(
     found = []
     if data.failures:
         found.append(
-            f"{len(data.failures)} of {data.cases} cases could not be used; they are listed at the "
-            "end, and no figure contains them."
+            f"{len(data.failures)} of {counted(data.cases, 'case')} could not be used: listed at "
+            "the end, and in no figure."
         )
     if data.unmatched:
-        found.append(f"{len(data.unmatched)} truth files belong to no case of the data.")
+        found.append(
+            f"{counted(len(data.unmatched), 'truth')} of no case of the data: listed below."
+        )
     if not choice.beats_controls:
         found.append(
             "No explainer was shown to be better than maps that know nothing of the model. Do not "
@@ -225,7 +227,8 @@ def _warnings(
         )
     if 0 < data.read < 30:
         found.append(
-            f"{data.read} cases are few: intervals are wide, and rare failures are not among them."
+            f"{counted(data.read, 'case')} in all: few, so that intervals are wide and rare "
+            "failures are not among them."
         )
     own = next((each for each in explainers if each.name == choice.name), None)
     blind = [e for e in explainers if e.is_control and _is_no_worse(e, own)]

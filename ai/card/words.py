@@ -30,6 +30,11 @@ def percent_text(interval: Interval) -> str:
     return f"{interval.estimate:.0%} ({interval.low:.0%} to {interval.high:.0%})"
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a number of things: ``1 case``, ``2 cases``."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def seconds_text(seconds: float) -> str:
     """Return a time in the unit that fits it."""
     if seconds < 1:
