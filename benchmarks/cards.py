@@ -1,6 +1,6 @@
 """The two cards of the documentation, from nothing to a picture: `make card`.
 
-    python -m benchmarks.cards [--count 80] [--work build/card] [--shared ../shared/data]
+    python -m benchmarks.cards [--count 44] [--work build/card] [--shared ../shared/data]
 
 Phantoms (and, where the test data is, a real head) are written as DICOM with their truth, the
 models are validated on them, and the pages are photographed by Chromium, where there is one.
@@ -50,9 +50,9 @@ def photograph(page: Path, picture: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cards", description=__doc__)
-    parser.add_argument("--count", type=int, default=80, help="phantoms (%(default)s)")
-    parser.add_argument("--curve-cases", type=int, default=12)
-    parser.add_argument("--randomize", type=int, default=3)
+    parser.add_argument("--count", type=int, default=44, help="phantoms (%(default)s)")
+    parser.add_argument("--curve-cases", type=int, default=4)
+    parser.add_argument("--randomize", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("build/card"))
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"))
     asked = parser.parse_args()

@@ -190,13 +190,34 @@ def halves(kinds: Sequence[object], *, seed: int) -> tuple[list[int], list[int]]
 def calibrated(cases: Cases, *, seed: int) -> Calibration:
     """Return what the scaling fitted to one half does to the other.
 
+    Where the model makes no mistake in the one half, nothing can be fitted to it: then they change
+    their parts.
+
     Raises
     ------
     CalibrationError, MeasureError
-        If the cases do not determine a temperature.
+        If neither half determines a temperature.
     """
     kinds = [str(each) for each in cases.labels.tolist()]
-    fit, held = (torch.tensor(part) for part in halves(kinds, seed=seed))
+    one, other = (torch.tensor(part) for part in halves(kinds, seed=seed))
+    try:
+        return _calibrated(cases, one, other)
+    except CalibrationError:
+        return _calibrated(cases, other, one)
+
+
+def proportion(hits: int, count: int) -> Interval:
+    """Return a share of cases with its 95 % interval (Wilson 1927), which no case of 0 fools."""
+    share, square = hits / count, _Z**2
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    spread = share * (1 - share) / count + square / (4 * count**2)
+    half = _Z * math.sqrt(spread) / (1 + square / count)
+    # At 0 and 1 a limit is the share itself, but for rounding.
+    low, high = min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+    return Interval(estimate=share, low=low, high=high)
+
+
+def _calibrated(cases: Cases, fit: Tensor, held: Tensor) -> Calibration:
     scaling = fit_calibration(cases.logits[fit], cases.labels[fit], cases.activation)
     right = answers_of(cases.labels[held], cases.logits[held], cases.activation)
     before = answer_probabilities(cases.logits[held], cases.activation)
@@ -225,17 +246,6 @@ def calibrated(cases: Cases, *, seed: int) -> Calibration:
         coverage=coverage(sets, right),
         single=float(is_single(sets).double().mean()),
     )
-
-
-def proportion(hits: int, count: int) -> Interval:
-    """Return a share of cases with its 95 % interval (Wilson 1927), which no case of 0 fools."""
-    share, square = hits / count, _Z**2
-    middle = (share + square / (2 * count)) / (1 + square / count)
-    spread = share * (1 - share) / count + square / (4 * count**2)
-    half = _Z * math.sqrt(spread) / (1 + square / count)
-    # At 0 and 1 a limit is the share itself, but for rounding.
-    low, high = min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
-    return Interval(estimate=share, low=low, high=high)
 
 
 def _label(

@@ -22,6 +22,8 @@ from dicom_io.volume import Volume
 #: Longer side of a panel, pixels.
 _SIDE = 380
 _GAP = 8
+#: Of a slice: structures below this share are small.
+_SMALL = 0.05
 _MARGIN = 20
 _TRUTH_RGB = (80, 255, 120)
 _PAPER = (16, 16, 18)
@@ -79,7 +81,7 @@ def draw_examples(
     reader: Reader,
     folder: Path,
 ) -> tuple[Example, ...]:
-    """Write a picture of each example that is not there yet, and return them all.
+    """Write a picture of each example, and return them all.
 
     Maps are made anew, one at a time: none was kept while the cases were read.
     """
@@ -140,11 +142,12 @@ def picture(
     factor = max(1, round(_SIDE / max(plane.shape)))
     shown = enlarged(gray(plane, window_of(volume.voxels[0], volume.window)), factor)
     plain = np.repeat(shown[..., None], 3, axis=2)
-    heat = heated(shown, enlarged(levels, factor), line=1)
     if truth is not None:
+        # A large structure has a long outline, and a thick one would hide it.
+        line = 2 if truth.mean() < _SMALL else 1
         outline = truth.repeat(factor, axis=0).repeat(factor, axis=1)
-        for canvas in (plain, heat):
-            draw_outline(canvas, outline, _TRUTH_RGB, line=2)
+        draw_outline(plain, outline, _TRUTH_RGB, line=line)
+    heat = heated(plain, enlarged(levels, factor), line=1)
     panels = [_proportioned(Image.fromarray(each), volume) for each in (plain, heat)]
     return _side_by_side(panels, _letters(volume))
 

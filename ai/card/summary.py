@@ -255,4 +255,7 @@ def _is_no_worse(control: ExplainerFigures, own: ExplainerFigures | None) -> boo
 
 
 def _listed(controls: Sequence[ExplainerFigures]) -> str:
-    return ", ".join(f"the control {each.name}" for each in controls)
+    names = [each.name for each in controls]
+    if len(names) == 1:
+        return f"the control {names[0]}"
+    return f"the controls {', '.join(names[:-1])} and {names[-1]}"
