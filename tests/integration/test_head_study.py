@@ -27,7 +27,7 @@ from tests.build_bundles import SEGMENTER, write_bundle
 from tests.node_process import pellucid, running_node
 from tests.orthanc import Orthanc, free_port, orthanc
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 WAYS_TO_SLICE = ("axial", "sagittal", "coronal", "reversed", "oblique", "resampled")
 #: Volumes (ml) of an independent run on the same head, and how far we may be off.
@@ -357,7 +357,7 @@ def _wait_for_reports(pacs: Orthanc, folder: Path, wanted: dict[str, int]) -> di
 
     Of overlays, only those of the marker are fetched: there are hundreds.
     """
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + 1500
     while time.monotonic() < deadline:
         held = pacs.series()
         reports = {
