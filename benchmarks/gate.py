@@ -39,7 +39,7 @@ from ai.quality.randomization import emprt, randomized
 from benchmarks.second_reading import GRAIN, LESION, TwoReadings, with_second_reading
 from dicom_io.analysis import Analysis, Cost, Explanation, Heatmap, MeasureValue, Verdict
 from node.config import GateSettings
-from node.gate import apply_gate
+from node.gate import COMPREHENSIVENESS, apply_gate
 
 T = TypeVar("T")
 RESULTS = Path(__file__).parent / "results" / "gate.json"
@@ -205,6 +205,13 @@ def summary(rows: Sequence[dict]) -> dict:
             kind: _counts([each["failed"] for row in rows for each in row["maps"][kind]])
             for kind in rows[0]["maps"]
         },
+        "comprehensiveness": {
+            kind: _spread(
+                [each["values"]["comprehensiveness"] for row in rows for each in row["maps"][kind]]
+            )
+            for kind in rows[0]["maps"]
+            if any(row["maps"][kind] for row in rows)
+        },
         "places": {
             name: {
                 measure: _interval([row["places"][name][measure] for row in rows])
@@ -264,6 +271,14 @@ def _interval(values: Sequence[float]) -> list[float]:
     cases = np.asarray(values, dtype=np.float64)
     found = bootstrap_interval(cases, generator=np.random.default_rng(0))
     return [found.estimate, found.low, found.high]
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the middle nine tenths, and how many lie above 0 and above the gate's limit."""
+    low, high = np.quantile(values, (0.05, 0.95))
+    limit = COMPREHENSIVENESS.limit
+    above = {f"above {each:g}": sum(value > each for value in values) for each in (0.0, limit)}
+    return {"low": float(low), "high": float(high), **above}
 
 
 def _counts(failed: Sequence[Sequence[str]]) -> dict[str, int]:
