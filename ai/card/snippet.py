@@ -95,7 +95,7 @@ def _operating_point(card: Card, reliability: Reliability | None) -> list[str]:
         f"{each.specificity.estimate:.2f} at the threshold {each.threshold:g}."
         for each in card.diagnosis.labels
     ]
-    fitted = ["# No temperature: the reliability below scales the logits."] if reliability else []
+    fitted = ["# The reliability below scales the logits: no temperature here, and the above is from before."] if reliability else []
     threshold = f"threshold = {card.threshold:g}"
     return ["", "[model.operating_point]", *known, threshold, *fitted]
 
