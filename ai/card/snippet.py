@@ -95,7 +95,8 @@ def _operating_point(card: Card, reliability: Reliability | None) -> list[str]:
         f"{each.specificity.estimate:.2f} at the threshold {each.threshold:g}."
         for each in card.diagnosis.labels
     ]
-    fitted = ["# The reliability below scales the logits: no temperature here, and the above is from before."] if reliability else []
+    scaled = "# No temperature: the reliability below scales the logits; the above is from before."
+    fitted = [scaled] if reliability else []
     threshold = f"threshold = {card.threshold:g}"
     return ["", "[model.operating_point]", *known, threshold, *fitted]
 
