@@ -30,14 +30,12 @@ from node.config import (
     site_of,
 )
 from node.config_files import RawFile, read_file, validated
+from node.config_peers import NodeFile, NodeTable, PeerTable
 from node.config_schema import (
     DefaultExplainerTable,
     ExplainTable,
     ModelFile,
     ModelTable,
-    NodeFile,
-    NodeTable,
-    PeerTable,
     ReliabilityTable,
     RoutesFile,
     RouteTable,

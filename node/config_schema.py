@@ -1,6 +1,5 @@
-"""The tables of the configuration files: which keys there are, and what each may hold."""
+"""The tables of routes.toml and models/*.toml: which keys there are, and what each may hold."""
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,12 +15,10 @@ from pydantic import (
 from dicom_io.select import ANY_IMAGE, Selector
 from node.config_types import (
     AeTitle,
-    Host,
     Known,
     Limits,
     Name,
     Number,
-    Port,
     Sha256,
     Table,
     Text,
@@ -31,116 +28,6 @@ from node.config_types import (
 )
 from node.selectors import keyword_mistake, selector_from_table
 from node.when import check_when
-
-
-class NodeTable(Table):
-    """Who this node is, and where it works."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"tls"})
-    ae_title: AeTitle = Field(
-        default="PELLUCID", description="1 to 16 characters of ASCII, no backslash"
-    )
-    bind: Text = Field(default="", description="a local IP address, or empty for every interface")
-    port: Port = Field(default=11112, description="a whole number from 1 to 65535")
-    data: Text = Field(default="", description="a folder")
-    database: Text = Field(
-        default="", description="an SQLAlchemy URL, sqlite:/// or postgresql+psycopg://"
-    )
-    workers: Whole = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
-    receivers: Literal[1] = Field(
-        default=1, description="1: more are not available in this version"
-    )
-
-    @field_validator("bind")
-    @classmethod
-    def _is_address(cls, text: str) -> str:
-        return text and str(ip_address(text))
-
-    @field_validator("database")
-    @classmethod
-    def _is_database(cls, text: str) -> str:
-        if text and not text.startswith(("sqlite:///", "postgresql+psycopg://")):
-            raise ValueError(f"the scheme {text.split(':', 1)[0]!r} is not supported")
-        return text
-
-
-class StorageTable(Table):
-    """When the store is too full to receive."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"watermark_percent", "retention_days"})
-    reserve_gb: Number = Field(default=2.0, ge=0, description="gigabytes that must stay free")
-
-
-class IngestTable(Table):
-    """What is accepted from senders."""
-
-    strict: Literal[True] = Field(
-        default=True, description="true: false is not available in this version"
-    )
-
-
-class SiteTable(Table):
-    """The installation, as it is written into every object."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"uid_root"})
-    institution: Text = Field(
-        default="", max_length=64, description="text of at most 64 characters"
-    )
-    device_serial_number: Text = Field(
-        default="", max_length=64, description="at most 64 characters"
-    )
-
-
-class PeerTable(Table):
-    """Another application entity."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"commitment", "url", "token", "tls"})
-    ae_title: AeTitle = Field(description="1 to 16 characters of ASCII, no backslash")
-    host: Host = Field(description="a host name or an IP address")
-    port: Port = Field(default=104, description="a whole number from 1 to 65535")
-    allow: list[Text] = Field(default=["echo", "store"], description="a list of 'echo' and 'store'")
-    profile: Literal["generic"] = Field(
-        default="generic", description="'generic': others are not available in this version"
-    )
-
-    @field_validator("allow")
-    @classmethod
-    def _are_services(cls, services: list[str]) -> list[str]:
-        for service in services:
-            if service in {"find", "move", "commit"}:
-                raise ValueError(f"{service!r} is not available in this version")
-            one_of(service, ("echo", "store"), "service")
-        return services
-
-
-def _peer_from_list(value: object) -> object:
-    """Return a table for the short form ``["AE", "host", port]``."""
-    if isinstance(value, list):
-        if len(value) != 3:
-            raise ValueError(f'the short form is ["AE TITLE", "host", port], not {value!r}')
-        return dict(zip(("ae_title", "host", "port"), value, strict=True))
-    return value
-
-
-ShortPeer = tuple[str, str, int]
-Peers = dict[
-    Name,
-    Annotated[
-        PeerTable, BeforeValidator(_peer_from_list, json_schema_input_type=PeerTable | ShortPeer)
-    ],
-]
-
-
-class NodeFile(Table):
-    """node.toml."""
-
-    node: NodeTable = NodeTable()
-    storage: StorageTable = StorageTable()
-    ingest: IngestTable = IngestTable()
-    site: SiteTable = SiteTable()
-    peers: Peers = Field(
-        default={}, description='tables [peers.NAME], or NAME = ["AE", "host", port]'
-    )
 
 
 def _known(info: ValidationInfo) -> Known:

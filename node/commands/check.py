@@ -15,7 +15,8 @@ from ai.errors import ModelUnavailableError
 from ai.settings import ModelSettings
 from node.commands.output import progress_bar
 from node.config import Config, NodeSettings, Route
-from node.config_schema import ModelFile, NodeFile, RoutesFile
+from node.config_peers import NodeFile
+from node.config_schema import ModelFile, RoutesFile
 from node.config_targets import require_labels
 from node.errors import ConfigError
 from node.peer import echo

@@ -8,7 +8,8 @@ import pytest
 from typer.main import get_command
 
 from node.cli import app
-from node.config_schema import ExplainTable, ModelFile, NodeFile, RoutesFile
+from node.config_peers import NodeFile
+from node.config_schema import ExplainTable, ModelFile, RoutesFile
 from node.config_types import Table
 
 ROOT = Path(__file__).parents[2]
