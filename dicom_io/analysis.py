@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 
 import numpy as np
@@ -175,6 +176,41 @@ class FailedExplanation:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+class Quantity(StrEnum):
+    """What of a label is compared with a prior."""
+
+    #: Of a finding, 0 to 1.
+    PROBABILITY = "probability"
+    #: Of a segment, in milliliters.
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorValue:
+    """One quantity of one label, then and now, in the same unit."""
+
+    #: Label of a finding or segment.
+    label: str
+    quantity: Quantity
+    then: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorComparison:
+    """The same patient's earlier study beside this one, or why there is none beside it."""
+
+    #: Empty if there is none.
+    study_instance_uid: str = ""
+    #: Study Date of the prior; None if it is not known.
+    study_date: date | None = None
+    #: Only what is known of both.
+    values: tuple[PriorValue, ...] = ()
+    #: Where the prior's values are from, or why they are missing, in words for a radiologist:
+    #: ``read from its AI report by the same model``, ``the PACS has no earlier CT of the chest``.
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """All that one model found in one image; masks and heatmaps lie on that image's grid."""
@@ -189,6 +225,8 @@ class Analysis:
     failures: tuple[FailedExplanation, ...] = ()
     #: None where nothing was fitted to the model: then it is not known.
     familiarity: Familiarity | None = None
+    #: None where no prior was asked for; never part of UIDs.
+    prior: PriorComparison | None = None
 
     @property
     def is_strange(self) -> bool:

@@ -16,6 +16,16 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """A document of ours that a new one takes the place of (PS3.3 C.17.2, C.17.2.2)."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where the objects of one task come from; the task's identity is in these fields alone.
 
@@ -38,3 +48,5 @@ class Origin:
     #: ``research`` or ``clinical``: decides ContentQualification and "not for diagnostic use".
     mode: str = "research"
     contact: str = ""
+    #: What was sent of the same study before, and is superseded; never part of UIDs.
+    predecessors: tuple[Predecessor, ...] = ()

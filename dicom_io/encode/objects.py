@@ -11,9 +11,9 @@ from dicom_io.errors import EncodingError
 from dicom_io.origin import Origin
 from dicom_io.read import Input
 
-#: The report comes last because it refers to all others.
-_ORDER = ("segmentation", "bands", "overlay")
-_LAST = "report"
+_FIRST = ("segmentation", "bands", "overlay")
+#: Documents come last because they refer to all others.
+_LAST = ("measurements", "report", "report_basic")
 
 
 class Encoder(Protocol):
@@ -39,7 +39,7 @@ def encode_analyses(
     released
         Analyses after the gate, whose explanations carry verdicts.
     encoders
-        By name; the order does not matter, a report is always written last.
+        By name; the order does not matter, documents are always written last.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def encode_analyses(
 
 
 def _rank(name: str) -> tuple[int, str]:
-    if name == _LAST:
-        return len(_ORDER) + 1, name
-    return (_ORDER.index(name) if name in _ORDER else len(_ORDER)), name
+    if name in _LAST:
+        return len(_FIRST) + 1 + _LAST.index(name), name
+    return (_FIRST.index(name) if name in _FIRST else len(_FIRST)), name
 
 
 def _source_of(analysis: Analysis, inputs: Sequence[Input]) -> Input:
