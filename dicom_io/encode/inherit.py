@@ -89,18 +89,30 @@ def new_object(place: Place, analysis: Analysis, source: Input, origin: Origin) 
     Patient and study are those of the source, unchanged; series, instance, equipment and times
     are ours and follow from ``origin`` alone, so that a retry writes the same bytes.
     """
-    dataset = Dataset()
-    _inherit(dataset, source.headers[0])
-    dataset.SOPClassUID = place.sop_class_uid
+    dataset = _begun(place, source.headers[0], origin)
     dataset.SeriesInstanceUID = series_uid(place.role, analysis, origin, index=place.series)
-    dataset.Modality = place.modality
-    dataset.SeriesNumber = place.series_number
-    dataset.SeriesDescription = writable(f"AI {place.description}", dataset)[:64].rstrip()
-    _identify_equipment(dataset, origin)
     _identify_contributors(dataset, analysis, origin)
-    dataset.ContentQualification = "PRODUCT" if origin.mode == "clinical" else "RESEARCH"
-    _date(dataset, origin)
     stand_at(dataset, place, analysis, origin)
+    return dataset
+
+
+def new_note(place: Place, header: Dataset, origin: Origin, *, subject: str) -> Dataset:
+    """Return what ``new_object`` does for a document that is of no analysis.
+
+    Parameters
+    ----------
+    header
+        A header of the study that the document belongs to.
+    subject
+        What it is about, as text: with ``origin`` and the role it decides about its UIDs.
+    """
+    dataset = _begun(place, header, origin)
+    dataset.SeriesInstanceUID = derived_uid(origin, f"{place.role} series {subject}", place.series)
+    dataset.ContributingEquipmentSequence = [_node(dataset, origin)]
+    dataset.InstanceNumber = place.instance
+    role = f"{place.role} {place.series} {subject}"
+    dataset.SOPInstanceUID = derived_uid(origin, role, place.instance)
+    dataset.file_meta = file_meta(dataset)
     return dataset
 
 
@@ -242,6 +254,19 @@ def writable(text: str, dataset: Dataset) -> str:
     return plain.encode("ascii", "replace").decode()
 
 
+def _begun(place: Place, header: Dataset, origin: Origin) -> Dataset:
+    dataset = Dataset()
+    _inherit(dataset, header)
+    dataset.SOPClassUID = place.sop_class_uid
+    dataset.Modality = place.modality
+    dataset.SeriesNumber = place.series_number
+    dataset.SeriesDescription = writable(f"AI {place.description}", dataset)[:64].rstrip()
+    _identify_equipment(dataset, origin)
+    dataset.ContentQualification = "PRODUCT" if origin.mode == "clinical" else "RESEARCH"
+    _date(dataset, origin)
+    return dataset
+
+
 def _inherit(dataset: Dataset, header: Dataset) -> None:
     for keyword in INHERITED:
         if keyword in header:
@@ -270,10 +295,7 @@ def _identify_equipment(dataset: Dataset, origin: Origin) -> None:
 
 
 def _identify_contributors(dataset: Dataset, analysis: Analysis, origin: Origin) -> None:
-    node = _contributor(dataset, origin)
-    node.Manufacturer = MANUFACTURER
-    node.ManufacturerModelName = MODEL_NAME
-    node.SoftwareVersions = origin.software_version
+    node = _node(dataset, origin)
     node.ContributionDescription = "ran the model, explained and measured its answer"
     card = analysis.model
     model = _contributor(dataset, origin)
@@ -284,6 +306,14 @@ def _identify_contributors(dataset: Dataset, analysis: Analysis, origin: Origin)
     words = f"AI model; second software version is the sha256 of its weights. {card.description}"
     model.ContributionDescription = writable(words, dataset)[:1024].strip()
     dataset.ContributingEquipmentSequence = [node, model]
+
+
+def _node(dataset: Dataset, origin: Origin) -> Dataset:
+    item = _contributor(dataset, origin)
+    item.Manufacturer = MANUFACTURER
+    item.ManufacturerModelName = MODEL_NAME
+    item.SoftwareVersions = origin.software_version
+    return item
 
 
 def _contributor(dataset: Dataset, origin: Origin) -> Dataset:
