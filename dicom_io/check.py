@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_io.codes import LONGEST_VALUE, PRIVATE_SCHEME
+from dicom_io.codes import LONGEST_VALUE, PRIVATE_SCHEME, REJECTION_TITLES
 from dicom_io.errors import EncodingError
 from dicom_io.read import Input
 from dicom_io.volume import Volume
 
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+#: Modalities of objects without pixels: reports, selections, presentation states.
+_DOCUMENTS = frozenset({"SR", "KO", "PR"})
 #: Largest distance (mm) or difference of a direction's component that is no error.
 _TOLERANCE = 1e-2
 _SPACING_TOLERANCE = 1e-4
@@ -130,13 +132,18 @@ def stands_after_the_scanner(dataset: Dataset) -> Iterator[str]:
 
 
 def says_who_made_it(dataset: Dataset) -> Iterator[str]:
-    """Require our Device UID and the sha256 of the weights (PS3.3 C.12.1.1.5)."""
+    """Require our Device UID and the sha256 of the weights (PS3.3 C.12.1.1.5).
+
+    A note that withdraws objects may be of several models, and names none.
+    """
     device = dataset.get("DeviceUID")
     contributors = dataset.get("ContributingEquipmentSequence") or []
     if not device:
         yield "DeviceUID has no value: our own objects would come back as work"
     if device not in [item.get("DeviceUID") for item in contributors]:
         yield "ContributingEquipmentSequence does not carry our Device UID"
+    if _withdraws(dataset):
+        return
     versions = [str(item.get("SoftwareVersions", "")) for item in contributors]
     if not any(len(version) >= 64 for version in versions):
         yield "ContributingEquipmentSequence does not carry the sha256 of the weights"
@@ -169,7 +176,7 @@ def codes_complete(dataset: Dataset) -> Iterator[str]:
 
 def pixels_complete(dataset: Dataset) -> Iterator[str]:
     """Require the length of Pixel Data that its description asks for (PS3.5 8.1, PS3.3 C.7.6.3)."""
-    if dataset.get("Modality") == "SR":
+    if dataset.get("Modality") in _DOCUMENTS:
         return
     if "PixelData" not in dataset:
         yield "PixelData is missing"
@@ -209,7 +216,7 @@ def segments_and_frames_agree(dataset: Dataset) -> Iterator[str]:
 
 def evidence_complete(dataset: Dataset) -> Iterator[str]:
     """Require the evidence to list what the content refers to (PS3.3 C.17.2, C.17.2.3)."""
-    if dataset.get("Modality") != "SR":
+    if dataset.get("Modality") not in {"SR", "KO"}:
         return
     listed = {
         str(instance.ReferencedSOPInstanceUID)
@@ -240,7 +247,8 @@ def same_frame_of_reference(dataset: Dataset, source: Input) -> Iterator[str]:
     own = dataset.get("FrameOfReferenceUID")
     if own and own != source.volume.frame_of_reference_uid:
         yield f"FrameOfReferenceUID {own} is not the source's"
-    if dataset.get("Modality") != "SR" and source.volume.frame_of_reference_uid and not own:
+    placed = dataset.get("Modality") not in _DOCUMENTS
+    if placed and source.volume.frame_of_reference_uid and not own:
         yield "FrameOfReferenceUID is missing"
 
 
@@ -306,6 +314,13 @@ RULES: tuple[Rule, ...] = (
     segments_and_frames_agree,
     evidence_complete,
 )
+
+
+def _withdraws(dataset: Dataset) -> bool:
+    """Return whether an object is a rejection note (CID 7010)."""
+    titles = dataset.get("ConceptNameCodeSequence") or ()
+    rejecting = {title.value for title in REJECTION_TITLES}
+    return dataset.get("Modality") == "KO" and any(t.CodeValue in rejecting for t in titles)
 
 
 def _plane_spacing(volume: Volume) -> NDArray[np.float64]:

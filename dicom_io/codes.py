@@ -57,6 +57,18 @@ COMMENT = Code("121106", "DCM", "Comment")
 ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 
+# Key Object Selection (TID 2010, TID 1004), titles of CID 7010.
+OF_INTEREST = Code("113000", "DCM", "Of Interest")
+REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
+REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
+RETENTION_EXPIRED = Code("113039", "DCM", "Data Retention Policy Expired")
+#: What a PACS understands as a withdrawal (IHE Imaging Object Change Management).
+REJECTION_TITLES = (REJECTED_FOR_QUALITY, REJECTED_FOR_SAFETY, RETENTION_EXPIRED)
+KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")
+OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
+DEVICE_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
+DEVICE_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
+
 # CID 6047 and CID 240: what came out.
 SUCCEEDED_WITHOUT_FINDINGS = Code("111241", "DCM", "All algorithms succeeded; without findings")
 SUCCEEDED_WITH_FINDINGS = Code("111242", "DCM", "All algorithms succeeded; with findings")

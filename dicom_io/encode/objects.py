@@ -13,7 +13,7 @@ from dicom_io.read import Input
 
 _FIRST = ("segmentation", "bands", "overlay")
 #: Documents come last because they refer to all others.
-_LAST = ("measurements", "report", "report_basic")
+_LAST = ("measurements", "report", "report_basic", "key_objects")
 
 
 class Encoder(Protocol):

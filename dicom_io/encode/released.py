@@ -6,6 +6,7 @@ import numpy as np
 
 from dicom_io.analysis import Analysis, Explanation, Verdict
 from dicom_io.errors import EncodingError
+from dicom_io.paint import key_slice
 from dicom_io.volume import Volume
 
 
@@ -21,6 +22,24 @@ def released_explanations(analysis: Analysis, volume: Volume) -> Iterator[tuple[
         if explanation.verdict is not Verdict.WITHHELD:
             _require_true(explanation, volume)
             yield index, explanation
+
+
+def flagged_slices(analysis: Analysis, volume: Volume) -> tuple[int, ...]:
+    """Return, ascending, the slices where most of each released heatmap and outline lies.
+
+    Raises
+    ------
+    EncodingError
+        As ``released_explanations``.
+    """
+    shown = released_explanations(analysis, volume)
+    slices = {key_slice(e.heatmap) for _, e in shown if (e.heatmap.relevance > 0).any()}
+    slices |= {
+        int(segment.mask.sum(axis=(1, 2)).argmax())
+        for segment in analysis.segments
+        if segment.mask.any()
+    }
+    return tuple(sorted(slices))
 
 
 def _require_true(explanation: Explanation, volume: Volume) -> None:
