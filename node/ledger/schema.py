@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 
@@ -167,6 +169,8 @@ task = Table(
     Column("error", Text, nullable=False),
     # One sentence for each explanation that was asked for, with its numbers; of the last result.
     Column("explained", JSON, nullable=False, server_default="[]"),
+    # It ended without a result, and its destinations have not been told yet.
+    Column("untold", Boolean, nullable=False, server_default=false()),
     Column("created", UtcTime, nullable=False),
     Column("changed", UtcTime, nullable=False),
     Index(None, "state", "priority", "id"),
@@ -197,6 +201,14 @@ artifact = Table(
     Column("sop_class_uid", _Uid, nullable=False),
     Column("path", Text, nullable=False),
     Column("created", UtcTime, nullable=False),
+    # Name of the result, as routes use it, or of a note; empty in rows of before revision 0003, as
+    # are the next three.
+    Column("result", Text, nullable=False, server_default=""),
+    Column("series_instance_uid", _Uid, nullable=False, server_default=""),
+    Column("model", Text, nullable=False, server_default=""),
+    Column("model_version", Text, nullable=False, server_default=""),
+    # When it was withdrawn: superseded by a later generation, or retracted by a person.
+    Column("withdrawn", UtcTime),
     Index(None, "task_id"),
     Index(None, "path"),
 )
@@ -229,4 +241,16 @@ audit = Table(
     Column("actor", Text, nullable=False),
     Column("study_instance_uid", _Uid),
     Column("detail", JSON, nullable=False),
+    Index(None, "study_instance_uid"),
+)
+
+# What each destination was last found to take: a row for every SOP class that it was asked about.
+accepted = Table(
+    "accepted",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("sop_class_uid", _Uid, primary_key=True),
+    # UIDs of transfer syntaxes; empty where it refused the SOP class.
+    Column("transfer_syntaxes", JSON, nullable=False),
+    Column("learnt", UtcTime, nullable=False),
 )

@@ -5,7 +5,9 @@ from contextlib import closing
 from datetime import datetime
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import select, text
 from sqlalchemy.exc import StatementError
@@ -118,11 +120,12 @@ def test_the_ledger_is_copied_before_it_is_migrated(tmp_path, monkeypatch):
 def test_a_ledger_of_the_first_revision_is_brought_up_to_date_with_all_its_tasks(tmp_path):
     engine = new_ledger(tmp_path)
     task_id = ready_task(engine, tmp_path)
+    scripts = Config()
+    scripts.set_main_option("script_location", "node.ledger:migrations")
+    with engine.begin() as connection:
+        scripts.attributes["connection"] = connection
+        command.downgrade(scripts, "0001")
     engine.dispose()
-    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
-        connection.execute("ALTER TABLE task DROP COLUMN explained")
-        connection.commit()
-    set_revision(tmp_path / "ledger.sqlite", "0001")
 
     engine = open_ledger(ledger_url(tmp_path), migrate=True)
 
