@@ -20,6 +20,8 @@ from dicom_io.origin import Origin
 from dicom_io.paint import heat_lab, relevance_bands
 from dicom_io.read import Input
 
+SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID,)
+
 
 def encode(
     analysis: Analysis, source: Input, origin: Origin, produced: tuple[Dataset, ...]

@@ -68,6 +68,7 @@ from dicom_io.read import Input
 
 #: Enhanced SR holds all that is said here, and more archives take it than Comprehensive 3D SR.
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.88.22"
+SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID,)
 
 
 def encode(

@@ -61,6 +61,7 @@ from dicom_io.read import Input
 from dicom_io.volume import Volume
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.7"
+SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID,)
 #: Longest series of captures; each takes more than a megabyte.
 MOST_SLICES = 128
 

@@ -11,6 +11,8 @@ from dicom_io.origin import Origin
 from dicom_io.paint import segment_lab
 from dicom_io.read import Input
 
+SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID,)
+
 
 def encode(
     analysis: Analysis, source: Input, origin: Origin, produced: tuple[Dataset, ...]
