@@ -13,7 +13,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DA, DT, TM
 
-from dicom_io.analysis import Analysis
+from dicom_io.analysis import Analysis, ModelCard
 from dicom_io.codes import (
     PRIVATE_SCHEME,
     PRIVATE_SCHEME_NAME,
@@ -114,6 +114,18 @@ def new_note(place: Place, header: Dataset, origin: Origin, *, subject: str) -> 
     dataset.SOPInstanceUID = derived_uid(origin, role, place.instance)
     dataset.file_meta = file_meta(dataset)
     return dataset
+
+
+def add_model(dataset: Dataset, card: ModelCard, origin: Origin) -> None:
+    """Name a model among the equipment that contributed to an object (PS3.3 C.12.1.1.5)."""
+    model = _contributor(dataset, origin)
+    model.Manufacturer = writable(card.manufacturer or "unknown", dataset)[:64]
+    model.ManufacturerModelName = writable(card.name, dataset)[:64]
+    # A sha256 in hexadecimal fills the 64 characters of VR LO exactly.
+    model.SoftwareVersions = [card.version or "unknown", card.weights_sha256]
+    words = f"AI model; second software version is the sha256 of its weights. {card.description}"
+    model.ContributionDescription = writable(words, dataset)[:1024].strip()
+    dataset.ContributingEquipmentSequence.append(model)
 
 
 def stand_at(dataset: Dataset, place: Place, analysis: Analysis, origin: Origin) -> None:
@@ -297,15 +309,8 @@ def _identify_equipment(dataset: Dataset, origin: Origin) -> None:
 def _identify_contributors(dataset: Dataset, analysis: Analysis, origin: Origin) -> None:
     node = _node(dataset, origin)
     node.ContributionDescription = "ran the model, explained and measured its answer"
-    card = analysis.model
-    model = _contributor(dataset, origin)
-    model.Manufacturer = writable(card.manufacturer or "unknown", dataset)[:64]
-    model.ManufacturerModelName = writable(card.name, dataset)[:64]
-    # A sha256 in hexadecimal fills the 64 characters of VR LO exactly.
-    model.SoftwareVersions = [card.version or "unknown", card.weights_sha256]
-    words = f"AI model; second software version is the sha256 of its weights. {card.description}"
-    model.ContributionDescription = writable(words, dataset)[:1024].strip()
-    dataset.ContributingEquipmentSequence = [node, model]
+    dataset.ContributingEquipmentSequence = [node]
+    add_model(dataset, analysis.model, origin)
 
 
 def _node(dataset: Dataset, origin: Origin) -> Dataset:
