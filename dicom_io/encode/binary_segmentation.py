@@ -10,12 +10,15 @@ from pydicom.tag import Tag
 
 from dicom_io.analysis import Analysis
 from dicom_io.codes import ARTIFICIAL_INTELLIGENCE, SEGMENTATION_DERIVATION, Code
-from dicom_io.encode.geometry import (
-    decimal,
-    image_orientation,
-    image_position,
-    slice_distance,
+from dicom_io.encode.frame_groups import (
+    POSITION,
+    Pointer,
+    add_derivation,
+    add_dimensions,
+    add_position,
+    placed_groups,
 )
+from dicom_io.encode.geometry import decimal
 from dicom_io.encode.inherit import (
     Place,
     code_item,
@@ -25,7 +28,6 @@ from dicom_io.encode.inherit import (
     new_object,
     other_uid,
     referenced_series,
-    source_image,
     writable,
 )
 from dicom_io.errors import EncodingError
@@ -34,10 +36,12 @@ from dicom_io.read import Input
 from dicom_io.volume import Volume
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.66.4"
-_SEGMENT_IDENTIFICATION = Tag("SegmentIdentificationSequence")
-_SEGMENT_NUMBER = Tag("ReferencedSegmentNumber")
-_PLANE_POSITION = Tag("PlanePositionSequence")
-_IMAGE_POSITION = Tag("ImagePositionPatient")
+SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID,)
+_SEGMENT: Pointer = (
+    Tag("ReferencedSegmentNumber"),
+    Tag("SegmentIdentificationSequence"),
+    "Segment",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +173,8 @@ def _add_frames(
     places = list(_filled(layers))
     slices = sorted({index for _, index in places})
     _describe_pixels(dataset, volume, len(places))
-    _add_dimensions(dataset, volume, organization_uid)
+    pointers = [_SEGMENT, *([POSITION] if volume.affine is not None else [])]
+    add_dimensions(dataset, pointers, organization_uid)
     dataset.SharedFunctionalGroupsSequence = [_shared(volume)]
     dataset.PerFrameFunctionalGroupsSequence = [
         _frame(number, slices.index(index) + 1, volume, index) for number, index in places
@@ -210,35 +215,11 @@ def _describe_pixels(dataset: Dataset, volume: Volume, frames: int) -> None:
     dataset.PixelRepresentation = 0
 
 
-def _add_dimensions(dataset: Dataset, volume: Volume, organization_uid: str) -> None:
-    organization = Dataset()
-    organization.DimensionOrganizationUID = organization_uid
-    dataset.DimensionOrganizationSequence = [organization]
-    pointers = [(_SEGMENT_NUMBER, _SEGMENT_IDENTIFICATION, "Segment")]
-    if volume.affine is not None:
-        pointers.append((_IMAGE_POSITION, _PLANE_POSITION, "Position"))
-    dataset.DimensionIndexSequence = []
-    for pointer, group, label in pointers:
-        item = Dataset()
-        item.DimensionIndexPointer = pointer
-        item.FunctionalGroupPointer = group
-        item.DimensionOrganizationUID = organization_uid
-        item.DimensionDescriptionLabel = label
-        dataset.DimensionIndexSequence.append(item)
-
-
 def _shared(volume: Volume) -> Dataset:
-    shared = Dataset()
-    measures = Dataset()
-    if volume.affine is not None and volume.spacing_mm is not None:
-        _, row_spacing, column_spacing = volume.spacing_mm
-        measures.SliceThickness = decimal(slice_distance(volume.affine))
-        measures.SpacingBetweenSlices = measures.SliceThickness
-        measures.PixelSpacing = [decimal(row_spacing), decimal(column_spacing)]
-        orientation = Dataset()
-        orientation.ImageOrientationPatient = image_orientation(volume.affine)
-        shared.PlaneOrientationSequence = [orientation]
-    elif volume.pixel_spacing_mm is not None:
+    if volume.affine is not None:
+        return placed_groups(volume.affine)
+    shared, measures = Dataset(), Dataset()
+    if volume.pixel_spacing_mm is not None:
         measures.PixelSpacing = [decimal(spacing) for spacing in volume.pixel_spacing_mm]
     shared.PixelMeasuresSequence = [measures]
     return shared
@@ -250,14 +231,9 @@ def _frame(segment: int, position: int, volume: Volume, index: int) -> Dataset:
     content.DimensionIndexValues = [segment]
     if volume.affine is not None:
         content.DimensionIndexValues = [segment, position]
-        plane = Dataset()
-        plane.ImagePositionPatient = image_position(volume.affine, index)
-        frame.PlanePositionSequence = [plane]
+        add_position(frame, volume.affine, index)
     frame.FrameContentSequence = [content]
-    derivation = Dataset()
-    derivation.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
-    derivation.SourceImageSequence = [source_image(volume.frames[index])]
-    frame.DerivationImageSequence = [derivation]
+    add_derivation(frame, SEGMENTATION_DERIVATION, [volume.frames[index]])
     identification = Dataset()
     identification.ReferencedSegmentNumber = segment
     frame.SegmentIdentificationSequence = [identification]
