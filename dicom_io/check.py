@@ -8,22 +8,19 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from math import ceil
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicom_io.check_source import (
+    DOCUMENTS,
+    PATIENT_AND_STUDY,
+    SECONDARY_CAPTURE,
+    SEGMENTATION,
+    check_against_source,
+)
 from dicom_io.codes import LONGEST_VALUE, PRIVATE_SCHEME, REJECTION_TITLES
 from dicom_io.errors import EncodingError
 from dicom_io.read import Input
-from dicom_io.volume import Volume
-
-_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-#: Modalities of objects without pixels: reports, selections, presentation states.
-_DOCUMENTS = frozenset({"SR", "KO", "PR"})
-#: Largest distance (mm) or difference of a direction's component that is no error.
-_TOLERANCE = 1e-2
-_SPACING_TOLERANCE = 1e-4
+from dicom_io.report_codes import NOTHING_SUCCEEDED
 
 _TYPE_1 = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
@@ -31,12 +28,6 @@ _TYPE_1 = (
     *("SoftwareVersions", "DeviceSerialNumber", "InstanceCreatorUID", "InstanceCreationDate"),
     *("InstanceCreationTime", "ContentDate", "ContentTime", "SeriesDescription"),
 )
-_TYPE_2 = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
-    *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
-)
-_SAME_AS_SOURCE = (*_TYPE_2, "StudyInstanceUID", "SpecificCharacterSet")
-
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _LENIENT_UID = re.compile(r"\d+(\.\d+)+")
 _INHERITED_UIDS = frozenset({"StudyInstanceUID", "FrameOfReferenceUID"})
@@ -47,16 +38,6 @@ Rule = Callable[[Dataset], Iterator[str]]
 def check_object(dataset: Dataset) -> tuple[str, ...]:
     """Return what is wrong with a result object by itself; empty if nothing is."""
     return tuple(problem for rule in RULES for problem in rule(dataset))
-
-
-def check_against_source(dataset: Dataset, source: Input) -> tuple[str, ...]:
-    """Return what does not fit the image that the object was made from; empty if all does."""
-    problems = [*same_patient_and_study(dataset, source), *same_frame_of_reference(dataset, source)]
-    if dataset.get("SOPClassUID") == _SEGMENTATION:
-        problems.extend(segmentation_on_source_grid(dataset, source))
-    if dataset.get("SOPClassUID") == _SECONDARY_CAPTURE:
-        problems.extend(capture_in_source_plane(dataset, source))
-    return tuple(problems)
 
 
 def check_references(dataset: Dataset, known: Collection[str]) -> tuple[str, ...]:
@@ -89,7 +70,7 @@ def identified(dataset: Dataset) -> Iterator[str]:
     for keyword in _TYPE_1:
         if dataset.get(keyword) in (None, ""):
             yield f"{keyword} has no value"
-    for keyword in _TYPE_2:
+    for keyword in PATIENT_AND_STUDY:
         if keyword not in dataset:
             yield f"{keyword} is missing"
 
@@ -134,7 +115,8 @@ def stands_after_the_scanner(dataset: Dataset) -> Iterator[str]:
 def says_who_made_it(dataset: Dataset) -> Iterator[str]:
     """Require our Device UID and the sha256 of the weights (PS3.3 C.12.1.1.5).
 
-    A note that withdraws objects may be of several models, and names none.
+    A note that withdraws objects may be of several models, and names none; a document that tells
+    why nothing was analyzed may be of a model that could not be read.
     """
     device = dataset.get("DeviceUID")
     contributors = dataset.get("ContributingEquipmentSequence") or []
@@ -142,7 +124,7 @@ def says_who_made_it(dataset: Dataset) -> Iterator[str]:
         yield "DeviceUID has no value: our own objects would come back as work"
     if device not in [item.get("DeviceUID") for item in contributors]:
         yield "ContributingEquipmentSequence does not carry our Device UID"
-    if _withdraws(dataset):
+    if _withdraws(dataset) or _tells_of_no_analysis(dataset):
         return
     versions = [str(item.get("SoftwareVersions", "")) for item in contributors]
     if not any(len(version) >= 64 for version in versions):
@@ -176,7 +158,7 @@ def codes_complete(dataset: Dataset) -> Iterator[str]:
 
 def pixels_complete(dataset: Dataset) -> Iterator[str]:
     """Require the length of Pixel Data that its description asks for (PS3.5 8.1, PS3.3 C.7.6.3)."""
-    if dataset.get("Modality") in _DOCUMENTS:
+    if dataset.get("Modality") in DOCUMENTS:
         return
     if "PixelData" not in dataset:
         yield "PixelData is missing"
@@ -190,7 +172,7 @@ def pixels_complete(dataset: Dataset) -> Iterator[str]:
 
 def annotations_declared(dataset: Dataset) -> Iterator[str]:
     """Require a capture to name its source and say whether it identifies the patient (C.7.6.1)."""
-    if dataset.get("SOPClassUID") == _SECONDARY_CAPTURE:
+    if dataset.get("SOPClassUID") == SECONDARY_CAPTURE:
         if dataset.get("BurnedInAnnotation") not in {"YES", "NO"}:
             yield "BurnedInAnnotation has no value"
         if not dataset.get("SourceImageSequence"):
@@ -199,7 +181,7 @@ def annotations_declared(dataset: Dataset) -> Iterator[str]:
 
 def segments_and_frames_agree(dataset: Dataset) -> Iterator[str]:
     """Require frames as many as stated, of the stated segments (PS3.3 A.51.5, C.8.20.3)."""
-    if dataset.get("SOPClassUID") != _SEGMENTATION:
+    if dataset.get("SOPClassUID") != SEGMENTATION:
         return
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if len(frames) != int(dataset.get("NumberOfFrames") or 0):
@@ -233,73 +215,6 @@ def evidence_complete(dataset: Dataset) -> Iterator[str]:
             yield f"{uid} is referred to but is not in the evidence"
 
 
-def same_patient_and_study(dataset: Dataset, source: Input) -> Iterator[str]:
-    """Require patient and study of the source, unchanged (PS3.3 C.7.1.1, C.7.2.1)."""
-    header = source.headers[0]
-    for keyword in _SAME_AS_SOURCE:
-        if (dataset.get(keyword) or "") != (header.get(keyword) or ""):
-            # Never the values: the message goes into logs.
-            yield f"{keyword} differs from the source"
-
-
-def same_frame_of_reference(dataset: Dataset, source: Input) -> Iterator[str]:
-    """Require an image to lie in the frame of reference of its source (PS3.3 C.7.4.1)."""
-    own = dataset.get("FrameOfReferenceUID")
-    if own and own != source.volume.frame_of_reference_uid:
-        yield f"FrameOfReferenceUID {own} is not the source's"
-    placed = dataset.get("Modality") not in _DOCUMENTS
-    if placed and source.volume.frame_of_reference_uid and not own:
-        yield "FrameOfReferenceUID is missing"
-
-
-def segmentation_on_source_grid(dataset: Dataset, source: Input) -> Iterator[str]:
-    """Require size, place and direction of the source frame referred to (PS3.3 C.7.6.16.2)."""
-    volume = source.volume
-    if (int(dataset.Rows), int(dataset.Columns)) != volume.grid_shape[1:]:
-        yield f"frames have {dataset.Rows} x {dataset.Columns} pixels, the source has others"
-    index_of = _slice_indices(volume)
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    if volume.affine is not None:
-        orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
-        yield from _same_directions(orientation, volume)
-        spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)
-        if not np.allclose(spacing, _plane_spacing(volume), rtol=_SPACING_TOLERANCE):
-            yield f"PixelSpacing {_in_mm(spacing)} is not the source's"
-    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence, 1):
-        reference = frame.DerivationImageSequence[0].SourceImageSequence[0]
-        index = index_of.get(_frame_key(reference))
-        if index is None:
-            yield f"frame {number} refers to a frame that is not in the source"
-        elif volume.affine is not None:
-            stated = frame.PlanePositionSequence[0].ImagePositionPatient
-            expected = (volume.affine @ (index, 0, 0, 1))[:3]
-            distance = float(np.linalg.norm(np.array(stated, float) - expected))
-            if distance > _TOLERANCE:
-                yield f"frame {number} lies {distance:.2f} mm away from its source frame"
-
-
-def capture_in_source_plane(dataset: Dataset, source: Input) -> Iterator[str]:
-    """Require a capture to lie in the plane of its source frame (PS3.3 C.7.6.2)."""
-    volume = source.volume
-    index = _slice_indices(volume).get(_frame_key(dataset.SourceImageSequence[0]))
-    if index is None:
-        yield "SourceImageSequence refers to a frame that is not in the source"
-        return
-    if volume.affine is None:
-        return
-    yield from _same_directions(dataset.ImageOrientationPatient, volume)
-    spacing = np.array(dataset.PixelSpacing, float)
-    parts = _plane_spacing(volume) / spacing
-    # Rows and columns are enlarged alike, by a whole factor.
-    if not np.allclose(parts, max(round(float(parts[0])), 1), rtol=_SPACING_TOLERANCE):
-        yield f"PixelSpacing {_in_mm(spacing)} is no whole part of the source's"
-    normal = np.cross(volume.affine[:3, 2], volume.affine[:3, 1])
-    offset = np.array(dataset.ImagePositionPatient, float) - (volume.affine @ (index, 0, 0, 1))[:3]
-    distance = float(abs(offset @ normal) / np.linalg.norm(normal))
-    if distance > _TOLERANCE:
-        yield f"the capture lies {distance:.2f} mm out of the plane of its source frame"
-
-
 #: The rules that an object must satisfy by itself.
 RULES: tuple[Rule, ...] = (
     identified,
@@ -316,45 +231,20 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def _tells_of_no_analysis(dataset: Dataset) -> bool:
+    """Return whether an object stands in the place of a report that could not be made."""
+    return dataset.get("Modality") == "SR" and any(
+        item.CodeValue == NOTHING_SUCCEEDED.value
+        for child in dataset.get("ContentSequence") or ()
+        for item in child.get("ConceptCodeSequence") or ()
+    )
+
+
 def _withdraws(dataset: Dataset) -> bool:
     """Return whether an object is a rejection note (CID 7010)."""
     titles = dataset.get("ConceptNameCodeSequence") or ()
     rejecting = {title.value for title in REJECTION_TITLES}
     return dataset.get("Modality") == "KO" and any(t.CodeValue in rejecting for t in titles)
-
-
-def _plane_spacing(volume: Volume) -> NDArray[np.float64]:
-    """Return row and column spacing (mm) of a volume that has a place."""
-    if volume.affine is None:
-        return np.full(2, np.nan)
-    return np.asarray(np.linalg.norm(volume.affine[:3, 1:3], axis=0))
-
-
-def _in_mm(spacing: NDArray[np.float64]) -> str:
-    return ", ".join(f"{each:.4g}" for each in spacing) + " mm"
-
-
-def _same_directions(stated: object, volume: Volume) -> Iterator[str]:
-    if volume.affine is None:
-        return
-    directions = volume.affine[:3, [2, 1]]
-    expected = (directions / np.linalg.norm(directions, axis=0)).T.ravel()
-    if np.abs(np.array(stated, float) - expected).max() > _TOLERANCE:
-        yield "ImageOrientationPatient differs from the source"
-
-
-def _slice_indices(volume: Volume) -> dict[tuple[str, int], int]:
-    return {
-        (frame.sop_instance_uid, frame.frame_number or 1): index
-        for index, frame in enumerate(volume.frames)
-    }
-
-
-def _frame_key(reference: Dataset) -> tuple[str, int]:
-    return (
-        str(reference.ReferencedSOPInstanceUID),
-        int(reference.get("ReferencedFrameNumber") or 1),
-    )
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:

@@ -35,6 +35,7 @@ from dicom_io.read import Input
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.88.59"
 SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID,)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 #: Reports and presentation states are no images: a selection refers to them as to composites.
 _NO_IMAGES = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.")
 
@@ -172,7 +173,7 @@ def _words(analysis: Analysis, origin: Origin) -> str:
 
 def _is_shown(produced: Dataset, keys: set[tuple[str, int | None]]) -> bool:
     """Return whether an object belongs beside the key images; of captures few do."""
-    if produced.Modality != "OT":
+    if produced.SOPClassUID != _SECONDARY_CAPTURE:
         return True
     source = produced.SourceImageSequence[0]
     number = source.get("ReferencedFrameNumber")

@@ -10,7 +10,8 @@ import pytest
 from pydicom.filewriter import dcmwrite
 
 from dicom_io.analysis import MeasureValue, Verdict
-from dicom_io.check import check_against_source, check_object
+from dicom_io.check import check_object
+from dicom_io.check_source import check_against_source
 from dicom_io.codes import method_name
 from dicom_io.encode.objects import encode_analyses
 from dicom_io.encode.overlay_legend import overlay_legend

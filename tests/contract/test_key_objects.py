@@ -7,7 +7,8 @@ import pydicom
 import pytest
 
 from dicom_io.analysis import Verdict
-from dicom_io.check import check_against_source, check_object
+from dicom_io.check import check_object
+from dicom_io.check_source import check_against_source
 from dicom_io.codes import OF_INTEREST, REJECTED_FOR_QUALITY, REJECTED_FOR_SAFETY
 from dicom_io.encode import key_objects, relevance_bands, report, secondary_capture
 from dicom_io.encode.key_objects import Rejection, encode_rejection

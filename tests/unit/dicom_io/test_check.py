@@ -7,11 +7,11 @@ from pydicom import Dataset
 
 from dicom_io.check import (
     RULES,
-    check_against_source,
     check_object,
     check_references,
     require_valid,
 )
+from dicom_io.check_source import check_against_source
 from dicom_io.encode import relevance_bands, report, secondary_capture, segmentation
 from dicom_io.errors import EncodingError
 from tests.build_analysis import OBLIQUE, make_analysis, make_input, make_origin
