@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from dicom_io.check_source import (
     DOCUMENTS,
+    PARAMETRIC_MAP,
     PATIENT_AND_STUDY,
     SECONDARY_CAPTURE,
     SEGMENTATION,
@@ -157,17 +158,18 @@ def codes_complete(dataset: Dataset) -> Iterator[str]:
 
 
 def pixels_complete(dataset: Dataset) -> Iterator[str]:
-    """Require the length of Pixel Data that its description asks for (PS3.5 8.1, PS3.3 C.7.6.3)."""
+    """Require the length of pixels that their description asks for (PS3.5 8.1, PS3.3 C.7.6.3)."""
     if dataset.get("Modality") in DOCUMENTS:
         return
-    if "PixelData" not in dataset:
-        yield "PixelData is missing"
+    name = "FloatPixelData" if dataset.get("SOPClassUID") == PARAMETRIC_MAP else "PixelData"
+    if name not in dataset:
+        yield f"{name} is missing"
         return
     pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
     octets = ceil(pixels * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) / 8)
     expected = octets + octets % 2
-    if len(dataset.PixelData) != expected:
-        yield f"PixelData has {len(dataset.PixelData)} bytes, expected {expected}"
+    if len(dataset[name].value) != expected:
+        yield f"{name} has {len(dataset[name].value)} bytes, expected {expected}"
 
 
 def annotations_declared(dataset: Dataset) -> Iterator[str]:

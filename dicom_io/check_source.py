@@ -1,6 +1,7 @@
 """Whether a result object fits the image that it was made from: patient, place, plane and grid."""
 
 from collections.abc import Iterator
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from pydicom import Dataset
 from dicom_io.read import Input
 from dicom_io.volume import Volume
 
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 #: Modalities of objects without pixels: reports, selections, presentation states.
@@ -30,6 +32,8 @@ def check_against_source(dataset: Dataset, source: Input) -> tuple[str, ...]:
         problems.extend(segmentation_on_source_grid(dataset, source))
     if dataset.get("SOPClassUID") == SECONDARY_CAPTURE:
         problems.extend(capture_in_source_plane(dataset, source))
+    if dataset.get("SOPClassUID") == PARAMETRIC_MAP:
+        problems.extend(map_in_source_volume(dataset, source))
     return tuple(problems)
 
 
@@ -76,6 +80,49 @@ def segmentation_on_source_grid(dataset: Dataset, source: Input) -> Iterator[str
             distance = float(np.linalg.norm(np.array(stated, float) - expected))
             if distance > _TOLERANCE:
                 yield f"frame {number} lies {distance:.2f} mm away from its source frame"
+
+
+def map_in_source_volume(dataset: Dataset, source: Input) -> Iterator[str]:
+    """Require a map to cover its source, on its grid or one coarser by a whole factor.
+
+    Notes
+    -----
+    PS3.3 C.7.6.16.2. Frames ascend along row x column direction: viewers that stack them in the
+    order of the file would show another order mirrored.
+    """
+    affine = source.volume.affine
+    if affine is None:
+        yield "the source has no place in patient space, and so cannot a map of it"
+        return
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    yield from _same_directions(
+        shared.PlaneOrientationSequence[0].ImageOrientationPatient, source.volume
+    )
+    spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, float)
+    factor = max(round(float(spacing[0] / _plane_spacing(source.volume)[0])), 1)
+    if not np.allclose(spacing, factor * _plane_spacing(source.volume), rtol=_SPACING_TOLERANCE):
+        yield f"PixelSpacing {_in_mm(spacing)} is no whole multiple of the source's"
+    shape = (int(dataset.NumberOfFrames), int(dataset.Rows), int(dataset.Columns))
+    expected_shape = tuple(ceil(extent / factor) for extent in source.volume.grid_shape)
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    if shape != expected_shape or len(frames) != shape[0]:
+        yield f"{len(frames)} frames of a grid of {shape}, expected {expected_shape}"
+        return
+    middle = (factor - 1) / 2
+    index_of = _slice_indices(source.volume)
+    for number, frame in enumerate(frames):
+        expected = (affine @ (number * factor + middle, middle, middle, 1.0))[:3]
+        stated = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        distance = float(np.linalg.norm(stated - expected))
+        if distance > _TOLERANCE:
+            yield f"frame {number + 1} lies {distance:.2f} mm away from its place"
+        shown = [
+            index_of.get(_frame_key(reference))
+            for reference in frame.DerivationImageSequence[0].SourceImageSequence
+        ]
+        first = number * factor
+        if shown != list(range(first, min(first + factor, source.volume.grid_shape[0]))):
+            yield f"frame {number + 1} refers to other frames than those that it covers"
 
 
 def capture_in_source_plane(dataset: Dataset, source: Input) -> Iterator[str]:

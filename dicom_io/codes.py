@@ -136,6 +136,7 @@ RESPONSIBLE_CONTACT = Code("CONTACT", PRIVATE_SCHEME, "Whom to ask")
 # References, algorithms and equipment.
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
+QUANTITY = Code("246205007", "SCT", "Quantity")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
