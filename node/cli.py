@@ -306,17 +306,17 @@ def echo(
     config: ConfigOption = None,
     title: TitleOption = None,
 ) -> None:
-    """Ask a peer whether it answers (C-ECHO).
+    """Ask a peer whether it answers (C-ECHO; a search by QIDO-RS where it has a url).
 
     Examples: [bold]pellucid echo pacs[/bold], [bold]pellucid echo ORTHANC@localhost:4242[/bold]
     """
-    from node import peer as wire
     from node.commands.output import FindingError
+    from node.commands.reach import reach
     from node.commands.setting import calling_title, configuration, named_peer
 
     settings = configuration(config)
     caller = calling_title(title, settings)
-    answer = wire.echo(named_peer(peer, settings.peers), calling_ae=caller)
+    answer = reach(named_peer(peer, settings.peers), calling_ae=caller)
     if not answer.ok:
         raise FindingError(answer.message)
     typer.echo(f"{answer.message} ({answer.seconds * 1000:.0f} ms)")

@@ -24,6 +24,8 @@ class Service(StrEnum):
     ECHO = "echo"
     STORE = "store"
 
+    #: Tell us, on an association of its own, what it has committed itself to keep.
+    COMMIT = "commit"
 
 class OnFail(StrEnum):
     """What happens to a heatmap whose measures fail."""
@@ -74,15 +76,22 @@ class IngestSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Another application entity that this node talks to."""
+    """Another application entity that this node talks to, or a DICOMweb service."""
 
     name: str
-    ae_title: str
-    host: str
-    port: int
+    #: AE title, host and port are empty, empty and 0 where all goes by ``url``.
+    ae_title: str = ""
+    host: str = ""
+    port: int = 0
     allow: tuple[Service, ...] = (Service.ECHO, Service.STORE)
     profile: str = "generic"
 
+    #: Where its DICOMweb begins; empty: objects go to it by C-STORE.
+    url: str = ""
+    #: Shown to the service with every request; never to be told to anyone else.
+    token: str = field(default="", repr=False)
+    #: File of the authorities that may have signed its certificate; None for those of the web.
+    ca: Path | None = None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainSpec:

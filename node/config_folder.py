@@ -42,6 +42,7 @@ from node.config_schema import (
     StepTable,
 )
 from node.config_targets import target_problems
+from node.config_tokens import token_problems
 from node.config_types import Known
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, names
 from node.problems import InvalidConfigError, Problem
@@ -120,7 +121,9 @@ def config_of(tables: Tables) -> Config:
         site=site_of(node, institution=site.institution, serial_number=site.device_serial_number),
         storage=StorageSettings(reserve_gb=tables.node.storage.reserve_gb),
         ingest=IngestSettings(strict=tables.node.ingest.strict),
-        peers={name: _peer(name, table) for name, table in tables.node.peers.items()},
+        peers={
+            name: _peer(name, table, tables.folder) for name, table in tables.node.peers.items()
+        },
         routes=tuple(_route(table, models) for table in tables.routes.route),
         models=models,
     )
@@ -170,7 +173,9 @@ def _clashes(raw: Mapping[str, RawFile]) -> Iterator[Problem]:
             yield Problem(file="routes.toml", key=f"route[{name}].name", what=what)
     for number, entry in enumerate(entries):
         yield from _route_clashes(entry, f"route[{_name_of(entry) or number}]")
-    yield from _shared_titles(raw["node.toml"].tables if "node.toml" in raw else {})
+    if "node.toml" in raw:
+        yield from _shared_titles(raw["node.toml"].tables)
+        yield from token_problems(raw["node.toml"])
     owners: dict[str, str] = {}
     for file in raw.values():
         name = _name_of(file.tables.get("model")) if file.name.startswith("models/") else ""
@@ -246,12 +251,15 @@ def _node_settings(table: NodeTable, folder: Path) -> NodeSettings:
     )
 
 
-def _peer(name: str, table: PeerTable) -> Peer:
+def _peer(name: str, table: PeerTable, folder: Path) -> Peer:
     return Peer(
         name=name,
         ae_title=table.ae_title,
         host=table.host,
-        port=table.port,
+        url=table.url,
+        token=table.token,
+        ca=_placed(table.ca, folder) if table.ca else None,
+        port=table.port if table.host else 0,
         allow=tuple(Service(service) for service in table.allow),
         profile=table.profile,
     )

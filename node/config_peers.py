@@ -1,11 +1,25 @@
 """The tables of node.toml: which keys there are, and what each may hold."""
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from node.config_types import AeTitle, Host, Name, Number, Port, Table, Text, Whole, one_of
+from node.config_types import (
+    AeTitle,
+    Known,
+    Name,
+    Number,
+    Port,
+    Table,
+    Text,
+    Whole,
+    ae_title,
+    host,
+    one_of,
+)
 
 
 class NodeTable(Table):
@@ -67,16 +81,59 @@ class SiteTable(Table):
 
 
 class PeerTable(Table):
-    """Another application entity."""
+    """Another application entity, or a DICOMweb service."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"commitment", "url", "token", "tls"})
-    ae_title: AeTitle = Field(description="1 to 16 characters of ASCII, no backslash")
-    host: Host = Field(description="a host name or an IP address")
-    port: Port = Field(default=104, description="a whole number from 1 to 65535")
-    allow: list[Text] = Field(default=["echo", "store"], description="a list of 'echo' and 'store'")
-    profile: Literal["generic"] = Field(
-        default="generic", description="'generic': others are not available in this version"
+    later: ClassVar[frozenset[str]] = frozenset({"commitment", "tls"})
+    url: Text = Field(default="", description="where DICOMweb begins, as https://pacs/dicom-web")
+    ae_title: Text = Field(
+        default="", validate_default=True, description="1 to 16 characters of ASCII, no backslash"
     )
+    host: Text = Field(
+        default="", validate_default=True, description="a host name or an IP address"
+    )
+    port: Port = Field(default=104, description="a whole number from 1 to 65535")
+    token: Text = Field(default="", description="what the service knows us by, beside url")
+    ca: Text = Field(default="", description="a file of certificates (PEM), beside url")
+    allow: list[Text] = Field(default=["echo", "store"], description="a list of 'echo' and 'store'")
+    profile: Literal["generic", "ohif", "weasis", "archive"] = Field(
+        default="generic", description="'generic', 'ohif', 'weasis' or 'archive'"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, text: str) -> str:
+        if text:
+            _require_service(urlsplit(text))
+        return text
+
+    @field_validator("ae_title")
+    @classmethod
+    def _is_title(cls, text: str, info: ValidationInfo) -> str:
+        if text or not _has_url(info):
+            return ae_title(text)
+        return text
+
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, text: str, info: ValidationInfo) -> str:
+        if text or info.data.get("ae_title") or not _has_url(info):
+            return host(text)
+        return text
+
+    @field_validator("token")
+    @classmethod
+    def _is_token(cls, text: str) -> str:
+        if not (text.isascii() and text.isprintable()) or text != text.strip():
+            raise ValueError("holds something else than printable ASCII on one line")
+        return text
+
+    @field_validator("ca")
+    @classmethod
+    def _is_file(cls, text: str, info: ValidationInfo) -> str:
+        folder = info.context.folder if isinstance(info.context, Known) else Path()
+        if text and not (folder / Path(text).expanduser()).is_file():
+            raise ValueError(f"there is no file {text!r}")
+        return text
 
     @field_validator("allow")
     @classmethod
@@ -86,6 +143,27 @@ class PeerTable(Table):
                 raise ValueError(f"{service!r} is not available in this version")
             one_of(service, ("echo", "store"), "service")
         return services
+
+
+def _has_url(info: ValidationInfo) -> bool:
+    """Return whether there is a url; also where it is wrong, which is told already."""
+    return "url" not in info.data or bool(info.data["url"])
+
+
+def _require_service(address: SplitResult) -> None:
+    """Refuse what is no plain address of a web service.
+
+    Raises
+    ------
+    ValueError
+        The message says why; it never repeats a password.
+    """
+    if address.username is not None:
+        raise ValueError("holds a name or a password, which must stand in token")
+    if address.scheme not in {"http", "https"} or not address.hostname:
+        raise ValueError("begins neither with https://HOST nor with http://HOST")
+    if address.query or address.fragment:
+        raise ValueError("holds '?' or '#'")
 
 
 def _peer_from_list(value: object) -> object:

@@ -46,7 +46,16 @@ def ae_title(text: str) -> str:
     return text.strip()
 
 
-def _host(text: str) -> str:
+def host(text: str) -> str:
+    """Return ``text`` if it is a host name or an IP address.
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+    """
+    if not text:
+        raise ValueError("is missing")
     try:
         ip_address(text)
     except ValueError:
@@ -106,7 +115,6 @@ Truth = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict(), BeforeValidator(_whole)]
 Number = Annotated[float, Strict()]
 AeTitle = Annotated[Text, AfterValidator(ae_title)]
-Host = Annotated[Text, AfterValidator(_host)]
 Name = Annotated[Text, AfterValidator(plain_name)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 Sha256 = Annotated[Text, AfterValidator(_sha256)]

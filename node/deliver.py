@@ -16,7 +16,14 @@ from itertools import islice
 from pynetdicom.association import Association
 
 from dicom_io.errors import DamagedFileError
+from node.answer import Answer, Fate, answer_of
 from node.config import Peer
+from node.dicomweb import (
+    RefusedEverythingError,
+    UnclearAnswerError,
+    store_over_web,
+    web_batches,
+)
 from node.errors import retry_delay_seconds
 from node.ledger import outbox
 from node.ledger.engine import Engine
@@ -30,16 +37,12 @@ from node.peer import (
     associate,
     batches,
     contexts_for,
-    keeps,
     store,
     stored_object,
 )
 from node.task import Delivery
 
 logger = logging.getLogger(__name__)
-
-#: PS3.7 C.5: processing failure and resource limitation may pass.
-_TEMPORARY = (0x0110, 0x0213)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,9 @@ class DeliverySettings:
     #: How often the outbox is looked at when nobody wakes the thread.
     poll_seconds: float = 5.0
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+_Owed = tuple[Delivery, StoredObject]
 
 
 class Destination:
@@ -97,16 +103,21 @@ class Destination:
     def deliver_due(self) -> int:
         """Try everything that is owed and due now; return how many deliveries that were.
 
-        One association carries as many objects as its presentation contexts allow.
+        One association carries as many objects as its presentation contexts allow, one request of
+        STOW-RS as many as are not too large for it.
         """
         due = outbox.due(self._engine, self._peer.name, _now(), self._settings.batch)
         owed = self._readable(due)
         left = iter(owed)
-        for batch in batches([item for _, item in owed]):
-            self._send_batch(deque(islice(left, len(batch))))
+        items = [item for _, item in owed]
+        if self._peer.url:
+            self._post(deque(tuple(islice(left, len(batch))) for batch in web_batches(items)))
+        else:
+            for batch in batches(items):
+                self._send_batch(deque(islice(left, len(batch))))
         return len(due)
 
-    def _readable(self, due: Iterable[Delivery]) -> list[tuple[Delivery, StoredObject]]:
+    def _readable(self, due: Iterable[Delivery]) -> list[_Owed]:
         """Return each delivery with its stored object; park what the store has no more."""
         owed = []
         for delivery in due:
@@ -118,7 +129,7 @@ class Destination:
                 self._park(delivery, None, "its file in the store is damaged")
         return owed
 
-    def _send_batch(self, left: deque[tuple[Delivery, StoredObject]]) -> None:
+    def _send_batch(self, left: deque[_Owed]) -> None:
         """Send over one association; what it did not live to carry stays due."""
         try:
             with associate(
@@ -147,28 +158,70 @@ class Destination:
         except NoContextError as error:
             self._refuse(delivery, None, str(error))
         else:
-            self._settle(delivery, status)
+            self._settle(delivery, answer_of(status))
 
-    def _settle(self, delivery: Delivery, status: int) -> None:
-        """Record what a C-STORE status means for the delivery (PS3.4 B.2.3, PS3.7 C)."""
+    def _post(self, left: deque[tuple[_Owed, ...]]) -> None:
+        """Send by STOW-RS, batch after batch; what a service out of reach was not sent stays due.
+
+        A request that is not accepted as a whole is sent once more, object by object.
+        """
+        while left and not self._stop.is_set():
+            batch = left.popleft()
+            try:
+                answers = self._posted(batch)
+            except (UnreachableError, RefusedEverythingError) as error:
+                rest = [delivery for each in (batch, *left) for delivery, _ in each]
+                self._record_refused_association(rest, error)
+                return
+            except Exception as error:
+                if len(batch) == 1:
+                    (delivery, _), name = batch[0], type(error).__name__
+                    logger.exception(
+                        "sending failed here", extra=_about(delivery, "sending_failed")
+                    )
+                    self._postpone([delivery], None, f"sending failed here ({name})")
+                    continue
+                answers = None
+            if answers is None:
+                left.extendleft((each,) for each in reversed(batch))
+                continue
+            for (delivery, _), answer in zip(batch, answers, strict=True):
+                self._settle(delivery, answer)
+
+    def _posted(self, batch: Sequence[_Owed]) -> Sequence[Answer] | None:
+        """Return what came of each object; None if each must be sent alone to know."""
+        items = [item for _, item in batch]
+        try:
+            return store_over_web(self._peer, items, timeouts=self._settings.timeouts)
+        except UnclearAnswerError as error:
+            return [error.answer] if len(batch) == 1 else None
+
+    def _settle(self, delivery: Delivery, answer: Answer) -> None:
+        """Record what an answer means for the delivery."""
+        match answer.fate:
+            case Fate.DELIVERED:
+                self._delivered(delivery, answer.status or 0x0000)
+            case Fate.POSTPONED:
+                self._postpone([delivery], answer.status, answer.reason)
+            case Fate.PARKED:
+                self._park(delivery, answer.status, answer.reason)
+            case Fate.REFUSED:
+                self._refuse(delivery, answer.status, answer.reason)
+
+    def _delivered(self, delivery: Delivery, status: int) -> None:
+        outbox.delivered(self._engine, delivery, status, _now())
         if status == 0x0000:
-            outbox.delivered(self._engine, delivery, status, _now())
             logger.info("delivered", extra=_about(delivery, "delivered"))
-        elif keeps(status):
-            outbox.delivered(self._engine, delivery, status, _now())
+        else:
             extra = {**_about(delivery, "delivered"), "status": f"0x{status:04X}"}
             logger.warning("delivered with a warning", extra=extra)
-        elif 0xA700 <= status <= 0xA7FF or status in _TEMPORARY:
-            self._postpone([delivery], status, f"no resources there now (0x{status:04X})")
-        else:
-            self._refuse(delivery, status, f"refused for good (0x{status:04X})")
 
     def _record_refused_association(
         self, deliveries: Sequence[Delivery], error: ConnectionError | NoContextError
     ) -> None:
         """Record the same for all that the association should have carried."""
         match error:
-            case AssociationRejectedError():
+            case AssociationRejectedError() | RefusedEverythingError():
                 for delivery in deliveries:
                     self._park(delivery, None, str(error))
             case NoContextError():

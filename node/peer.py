@@ -31,10 +31,6 @@ from node.quiet import quiet_libraries
 #: Presentation contexts that fit into one association (PS3.8 9.3.2.2: odd numbers to 255).
 MAX_CONTEXTS = 128
 _VERIFICATION = "1.2.840.10008.1.1"
-#: PS3.7 C.5: the peer has the object already.
-_DUPLICATE = 0x0111
-#: PS3.7 C.4 and C.5: kept in spite of attributes out of range or unknown to the peer.
-_KEPT_WITH_WARNING = (0x0107, 0x0116)
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -274,11 +270,6 @@ def store(peer: Peer, association: Association, item: StoredObject) -> int:
         f"{peer.name} accepts no presentation context for SOP class {item.sop_class_uid} "
         f"in transfer syntax {item.transfer_syntax_uid}"
     )
-
-
-def keeps(status: int) -> bool:
-    """Return whether a peer that answers a C-STORE so has the object (PS3.4 B.2.3, PS3.7 C)."""
-    return status in (0x0000, _DUPLICATE, *_KEPT_WITH_WARNING) or 0xB000 <= status <= 0xBFFF
 
 
 class _Entity(ApplicationEntity):

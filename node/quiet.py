@@ -7,10 +7,10 @@ from pynetdicom import _config
 
 
 def quiet_libraries() -> None:
-    """Switch off what pynetdicom and pydicom print by themselves; for the whole process."""
+    """Switch off what the libraries print by themselves; for the whole process."""
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
-    for library in ("pynetdicom", "pydicom"):
+    for library in ("pynetdicom", "pydicom", "dicomweb_client", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
         warnings.filterwarnings("ignore", module=library)

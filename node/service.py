@@ -149,6 +149,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
             )
             for peer in config.peers.values()
         ),
+            if peer.host
         device_uid=config.site.device_uid,
         floor_bytes=int(config.storage.reserve_gb * 1e9),
         # Storing makes a second and a third copy of what it stores.

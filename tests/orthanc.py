@@ -41,6 +41,14 @@ class Orthanc:
         ) as answer:
             return answer.read()
 
+    def store(self, content: bytes) -> None:
+        """Hand over one DICOM file."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/instances", data=content, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+
     def instances(self) -> dict[str, dict[str, Any]]:
         """Return SOP Instance UID to Orthanc's simplified tags plus its own identifier."""
         found = {}
@@ -83,9 +91,12 @@ def free_port() -> int:
 
 @contextmanager
 def orthanc(
-    folder: Path, *, node_port: int | None = None, forward: bool = False
+    folder: Path, *, node_port: int | None = None, forward: bool = False, web: bool = False
 ) -> Iterator[Orthanc]:
-    """Run Orthanc in ``folder``; with ``forward`` it sends every new instance on to the node."""
+    """Run Orthanc in ``folder``; with ``forward`` it sends every new instance on to the node.
+
+    With ``web`` it also answers DICOMweb, under ``/dicom-web``.
+    """
     binary = peers.require("/usr/sbin/Orthanc", "apt-get install orthanc")
     folder.mkdir(parents=True, exist_ok=True)
     dicom, http = free_port(), free_port()
@@ -106,7 +117,7 @@ def orthanc(
         "OverwriteInstances": True,
         "LuaScripts": [str(script)],
         "StableAge": 1,
-        "Plugins": [],
+        "Plugins": [str(_dicomweb())] if web else [],
     }
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
@@ -120,6 +131,12 @@ def orthanc(
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def _dicomweb() -> Path:
+    return peers.require(
+        "/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "apt-get install orthanc-dicomweb"
+    )
 
 
 def _wait_until_up(server: Orthanc, process: subprocess.Popen[bytes]) -> None:

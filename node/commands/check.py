@@ -14,12 +14,12 @@ from typing import Any
 from ai.errors import ModelUnavailableError
 from ai.settings import ModelSettings
 from node.commands.output import progress_bar
-from node.config import Config, NodeSettings, Route
+from node.commands.reach import reach
+from node.config import Config, NodeSettings, Peer, Route
 from node.config_peers import NodeFile
 from node.config_schema import ModelFile, RoutesFile
 from node.config_targets import require_labels
 from node.errors import ConfigError
-from node.peer import echo
 from node.plugins import load_encoder, load_explainer, load_model
 
 #: Top-level packages of ours that other distributions are known to install, too.
@@ -69,7 +69,7 @@ def _observations(config: Config) -> Iterator[Observation]:
     for route in config.routes:
         yield _route(route, labels)
     for peer in config.peers.values():
-        answer = echo(peer, calling_ae=config.node.ae_title)
+        answer = reach(peer, calling_ae=config.node.ae_title)
         mark = Mark.OK if answer.ok else Mark.WARNING
         yield Observation(thing=f"peer {peer.name}", mark=mark, words=answer.message)
 
@@ -79,7 +79,9 @@ def listening(config: Config) -> tuple[str, ...]:
     titles = {config.node.ae_title, *(title for route in config.routes for title in route.called)}
     where = config.node.bind or "every interface"
     senders = sorted(
-        f"{peer.ae_title} at {peer.host}" for peer in config.peers.values() if "store" in peer.allow
+        f"{peer.ae_title} at {peer.host}"
+        for peer in config.peers.values()
+        if peer.host and "store" in peer.allow
     )
     return (
         f"DICOM on {where}, port {config.node.port}, as {', '.join(sorted(titles))}",

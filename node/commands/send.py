@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from node.commands.output import progress_bar
+from node.answer import keeps
+from node.commands.output import MisuseError, progress_bar
 from node.commands.study_folder import read_study_folder
 from node.config import Peer
-from node.peer import Sent, keeps, send_files
+from node.peer import Sent, send_files
 
 
 def send_folder(folder: Path, peer: Peer, calling_ae: str) -> tuple[Sent, ...]:
@@ -15,10 +16,12 @@ def send_folder(folder: Path, peer: Peer, calling_ae: str) -> tuple[Sent, ...]:
     Raises
     ------
     MisuseError
-        The folder is missing, or holds no DICOM file.
+        The folder is missing, or holds no DICOM file; the peer is one of DICOMweb.
     ConnectionError
         The peer cannot be reached, refuses the association, or breaks it off.
     """
+    if peer.url:
+        raise MisuseError(f"{peer.name} takes objects by DICOMweb; this command sends by C-STORE")
     paths = [instance.path for instance in read_study_folder(folder).instances]
     with progress_bar() as bar:
         task = bar.add_task(f"sending to {peer.name}", total=len(paths), detail="")

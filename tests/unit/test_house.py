@@ -16,6 +16,7 @@ CATCH_ALL = frozenset(
     {
         "node/cli.py:main",
         "node/completion.py:tick",
+        "node/deliver.py:_post",
         "node/deliver.py:_send_batch",
         "node/deliver.py:run",
         "node/inference.py:_answer",

@@ -161,7 +161,7 @@ NODE_MISTAKES = [
     ('[peers.a]\nae_title = "A"\nhost = "h"\nallow = ["find"]', "'find' is not available"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\nallow = ["stores"]', "did you mean 'store'?"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\ncommitment = true', "commitment: is not available"),
-    ('[peers.a]\nurl = "https://h"', "peers.a.url: is not available in this version"),
+    ('[peers.a]\nae_title = "A"\nhost = "h"\ntls = true', "peers.a.tls: is not available"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\nprofile = "x"', "'x' is not accepted; expected 'gen"),
     (
         '[peers]\na = ["A", "h1", 104]\nb = ["A", "h2", 104]',

@@ -1,0 +1,33 @@
+"""Whether the tokens of peers are kept secret: in the file, and on their way."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from node.config_files import RawFile, key_path
+from node.problems import Problem
+
+#: Where http needs no secrecy.
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def token_problems(file: RawFile) -> Iterator[Problem]:
+    """Yield each token that others could read, or that nobody is shown; never the token."""
+    peers = file.tables.get("peers")
+    for name, peer in peers.items() if isinstance(peers, dict) else ():
+        if isinstance(peer, dict) and peer.get("token"):
+            place = ("peers", name, "token")
+            if what := _mistake(peer, in_the_open=place not in file.filled):
+                yield Problem(file=file.name, key=key_path(place, file.tables), what=what)
+
+
+def _mistake(peer: Mapping[str, Any], *, in_the_open: bool) -> str:
+    url = peer.get("url")
+    if not isinstance(url, str) or not url:
+        return "is only for a peer with url"
+    if in_the_open:
+        return "is written in the open; expected ${file:path} or ${env:NAME}"
+    address = urlsplit(url)
+    if address.scheme == "http" and address.hostname not in _THIS_MACHINE:
+        return "would go over http, where anyone can read it; expected a url of https"
+    return ""

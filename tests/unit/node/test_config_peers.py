@@ -1,0 +1,64 @@
+"""Peers that are DICOMweb services: read into values, or refused with their place."""
+
+import pytest
+
+from node.config import Peer
+from node.config_folder import config_of, read_folder
+from node.problems import InvalidConfigError
+
+SECRET = "canary-token-4711"
+
+
+def load(folder, text, environment=None):
+    (folder / "node.toml").write_text(text)
+    return config_of(read_folder(folder, environment or {}))
+
+
+def test_service_needs_only_its_url(tmp_path):
+    config = load(tmp_path, '[peers.cloud]\nurl = "https://pacs.example/dicom-web"')
+
+    assert config.peers["cloud"] == Peer(name="cloud", url="https://pacs.example/dicom-web")
+
+
+def test_token_and_authority_come_from_files(tmp_path):
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    (tmp_path / "ca.pem").write_text("certificates")
+    text = '[peers.cloud]\nurl = "https://h/w"\ntoken = "${file:token}"\nca = "ca.pem"'
+
+    peer = load(tmp_path, text).peers["cloud"]
+
+    assert peer.token == SECRET
+    assert peer.ca == tmp_path / "ca.pem"
+    assert SECRET not in repr(peer)
+
+
+def test_service_may_also_send_to_us(tmp_path):
+    text = '[peers.a]\nurl = "https://h/w"\nae_title = "A"\nhost = "10.0.0.1"'
+
+    peer = load(tmp_path, text).peers["a"]
+
+    assert (peer.ae_title, peer.host, peer.port) == ("A", "10.0.0.1", 104)
+
+
+@pytest.mark.parametrize(
+    ("peer", "told"),
+    [
+        ('url = "ftp://h"', "peers.a.url: begins neither with https://HOST nor with http://HOST"),
+        ('url = "https://u:pw@h/w"', "peers.a.url: holds a name or a password"),
+        ('url = "https://h/w?x=1"', "peers.a.url: holds '?' or '#'"),
+        ('url = "https://h/w"\nca = "none.pem"', "peers.a.ca: there is no file 'none.pem'"),
+        ('url = "https://h/w"\ntoken = "open"', "peers.a.token: is written in the open"),
+        ('url = "http://h/w"\ntoken = "${env:T}"', "peers.a.token: would go over http"),
+        ('ae_title = "A"\nhost = "h"\ntoken = "${env:T}"', "token: is only for a peer with url"),
+        ('url = "https://h/w"\nae_title = "A"', "peers.a.host: is missing"),
+        ('host = "h"', "peers.a.ae_title: is empty"),
+        ("port = 104", "peers.a.host: is missing"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_no_secret(tmp_path, peer, told):
+    with pytest.raises(InvalidConfigError) as caught:
+        load(tmp_path, f"[peers.a]\n{peer}", {"T": SECRET})
+
+    assert told in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert "pw" not in str(caught.value)
