@@ -12,6 +12,7 @@ from dicom_io.volume import Volume
 
 PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 #: Modalities of objects without pixels: reports, selections, presentation states.
 DOCUMENTS = frozenset({"SR", "KO", "PR"})
@@ -34,6 +35,8 @@ def check_against_source(dataset: Dataset, source: Input) -> tuple[str, ...]:
         problems.extend(capture_in_source_plane(dataset, source))
     if dataset.get("SOPClassUID") == PARAMETRIC_MAP:
         problems.extend(map_in_source_volume(dataset, source))
+    if dataset.get("SOPClassUID") == PRESENTATION_STATE:
+        problems.extend(annotations_on_source_images(dataset, source))
     return tuple(problems)
 
 
@@ -145,6 +148,24 @@ def capture_in_source_plane(dataset: Dataset, source: Input) -> Iterator[str]:
     distance = float(abs(offset @ normal) / np.linalg.norm(normal))
     if distance > _TOLERANCE:
         yield f"the capture lies {distance:.2f} mm out of the plane of its source frame"
+
+
+def annotations_on_source_images(dataset: Dataset, source: Input) -> Iterator[str]:
+    """Require annotations to be of frames of the source, and within them (PS3.3 C.10.4, C.10.5)."""
+    _, rows, columns = source.volume.grid_shape
+    (area,) = dataset.DisplayedAreaSelectionSequence
+    if list(area.DisplayedAreaBottomRightHandCorner) != [columns, rows]:
+        yield "the displayed area is not the source's whole image"
+    known = _slice_indices(source.volume)
+    for number, annotation in enumerate(dataset.get("GraphicAnnotationSequence") or (), 1):
+        if any(_frame_key(image) not in known for image in annotation.ReferencedImageSequence):
+            yield f"annotation {number} is of a frame that is not in the source"
+        points = [
+            value for drawn in annotation.GraphicObjectSequence for value in drawn.GraphicData
+        ]
+        corners = np.array(points, float).reshape(-1, 2)
+        if (corners < 0).any() or (corners > (columns, rows)).any():
+            yield f"annotation {number} reaches beyond its image"
 
 
 def _plane_spacing(volume: Volume) -> NDArray[np.float64]:
