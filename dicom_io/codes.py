@@ -150,6 +150,8 @@ SPATIAL_CONCEPT = Code("309825002", "SCT", "Spatial and Relational Concept")
 #: Of the phantom's planted lesions; deliberately no clinical concept.
 SYNTHETIC_LESION = Code("SYNTHETIC-LESION", PRIVATE_SCHEME, "Synthetic lesion of a QA phantom")
 
+#: What a fractional segmentation holds.
+RELEVANCE_FRACTION = Code("RELEVANCE", PRIVATE_SCHEME, "Relevance as a fraction of the peak")
 #: Lower limits (fraction of the peak of the positive relevance) and their concepts.
 RELEVANCE_BANDS: tuple[tuple[float, Code], ...] = (
     (0.2, Code("RELEVANCE-20-40", PRIVATE_SCHEME, "Relevance 20 to 40 percent of the peak")),

@@ -81,6 +81,22 @@ def encode_layers(
     EncodingError
         A mask is not on the grid of its source, or empty.
     """
+    dataset = describe_layers(layers, place, analysis, source, origin)
+    dataset.SegmentationType = "BINARY"
+    dataset.SegmentsOverlap = "NO" if _disjoint(layers) else "YES"
+    describe_pixels(dataset, bits=1)
+    bits = np.stack([layers[number - 1].mask[index] for number, index in filled_slices(layers)])
+    dataset.PixelData = packed(bits)
+    return dataset
+
+
+def describe_layers(
+    layers: Sequence[Layer], place: Place, analysis: Analysis, source: Input, origin: Origin
+) -> Dataset:
+    """Return a segmentation of the layers without its type and pixels; raises as ``encode_layers``.
+
+    Its frames are ``filled_slices``, in that order.
+    """
     _require_grid(layers, source.volume)
     dataset = new_object(place, analysis, source, origin)
     header = source.headers[0]
@@ -89,8 +105,6 @@ def encode_layers(
     dataset.ContentLabel = "AI_" + place.role.upper()[:13]
     dataset.ContentDescription = writable(place.description, dataset)[:64]
     dataset.ContentCreatorName = ""
-    dataset.SegmentationType = "BINARY"
-    dataset.SegmentsOverlap = "NO" if _disjoint(layers) else "YES"
     dataset.SegmentSequence = [
         _segment(layer, number, analysis, dataset) for number, layer in enumerate(layers, 1)
     ]
@@ -170,9 +184,10 @@ def _add_frames(
     dataset: Dataset, layers: Sequence[Layer], source: Input, organization_uid: str
 ) -> None:
     volume = source.volume
-    places = list(_filled(layers))
+    places = list(filled_slices(layers))
     slices = sorted({index for _, index in places})
-    _describe_pixels(dataset, volume, len(places))
+    _, dataset.Rows, dataset.Columns = volume.grid_shape
+    dataset.NumberOfFrames = len(places)
     pointers = [_SEGMENT, *([POSITION] if volume.affine is not None else [])]
     add_dimensions(dataset, pointers, organization_uid)
     dataset.SharedFunctionalGroupsSequence = [_shared(volume)]
@@ -188,8 +203,6 @@ def _add_frames(
     else:
         dataset.FrameOfReferenceUID = volume.frame_of_reference_uid
         dataset.PositionReferenceIndicator = ""
-    bits = np.stack([layers[number - 1].mask[index] for number, index in places])
-    dataset.PixelData = packed(bits)
 
 
 def packed(frames: NDArray[np.bool_]) -> bytes:
@@ -198,20 +211,20 @@ def packed(frames: NDArray[np.bool_]) -> bytes:
     return octets + b"\0" * (len(octets) % 2)
 
 
-def _filled(layers: Sequence[Layer]) -> Iterator[tuple[int, int]]:
+def filled_slices(layers: Sequence[Layer]) -> Iterator[tuple[int, int]]:
+    """Yield the segment number and slice of every frame: those with voxels, by segment."""
     for number, layer in enumerate(layers, 1):
         for index in np.flatnonzero(layer.mask.any(axis=(1, 2))):
             yield number, int(index)
 
 
-def _describe_pixels(dataset: Dataset, volume: Volume, frames: int) -> None:
-    _, dataset.Rows, dataset.Columns = volume.grid_shape
-    dataset.NumberOfFrames = frames
+def describe_pixels(dataset: Dataset, *, bits: int) -> None:
+    """Say that pixels are whole numbers of so many bits (PS3.3 C.7.6.3, C.8.20.2)."""
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated = 1
-    dataset.BitsStored = 1
-    dataset.HighBit = 0
+    dataset.BitsAllocated = bits
+    dataset.BitsStored = bits
+    dataset.HighBit = bits - 1
     dataset.PixelRepresentation = 0
 
 
