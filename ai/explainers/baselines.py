@@ -20,7 +20,6 @@ REFERENCE_NOISE = 0.05
 _CUT = 3.0
 #: A blur wider than this many cells is done on a grid pooled to about this width.
 _WIDEST = 4.0
-_CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -151,20 +150,21 @@ def _require_meaning(network: nn.Module, chosen: Tensor, x: Tensor, name: str) -
 
 
 def _blurred_along(x: Tensor, axis: int, sigma: float) -> Tensor:
-    axes, channels = x.ndim - 2, x.shape[1]
-    radius = math.ceil(_CUT * sigma)
-    if radius == 0 or x.shape[2 + axis] == 1:
+    """Return ``x`` blurred along one axis: as a product, which is faster than a convolution."""
+    radius, extent = math.ceil(_CUT * sigma), x.shape[2 + axis]
+    if radius == 0 or extent == 1:
         return x
-    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    shape = [channels, 1] + [1] * axes
-    shape[2 + axis] = kernel.numel()
-    weight = (kernel / kernel.sum()).view([1, 1, *shape[2:]]).expand(shape)
-    padding = [0] * (2 * axes)
-    padding[2 * (axes - 1 - axis)] = padding[2 * (axes - 1 - axis) + 1] = radius
-    return _CONVOLUTIONS[axes](
-        functional.pad(x, padding, mode="replicate"), weight, groups=channels
-    )
+    offsets = torch.arange(-radius, radius + 1, device=x.device)
+    kernel = torch.exp(-0.5 * (offsets.to(x.dtype) / sigma) ** 2)
+    # What lies outside the image is its border's.
+    cells = torch.arange(extent, device=x.device)
+    sources = (cells[:, None] + offsets).clamp(0, extent - 1)
+    blur = torch.zeros(extent, extent, dtype=x.dtype, device=x.device)
+    blur.scatter_add_(1, sources, (kernel / kernel.sum()).expand(extent, -1))
+    if axis == x.ndim - 3:
+        return x @ blur.T
+    inner = math.prod(x.shape[3 + axis :])
+    return (blur @ x.reshape(-1, extent, inner)).view(x.shape)
 
 
 def _fitting(given: Tensor, x: Tensor) -> Tensor:

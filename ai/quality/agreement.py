@@ -1,5 +1,7 @@
 """Whether two maps say the same (G7): by rank, by value, and by what they mark."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,13 +10,18 @@ from ai.errors import MeasureError
 from ai.quality.faithfulness import TOP_SHARE, top_mask
 from ai.quality.scoring import require_finite
 
+#: Ranks are of at most about so many cells: sorting more of them changes a correlation by some
+#: thousandths, and takes longer than a small network's forward pass.
+MOST_RANKED = 2**18
+
 
 def rank_agreement(one: Tensor, other: Tensor) -> Tensor:
     """Return Spearman's rank correlation of two maps, [B].
 
     From -1 to 1, higher is more alike: 1 if both order the cells in the same way, about 0 by
-    chance. Cells of equal relevance share the mean of their ranks. A map that is the same
-    everywhere orders nothing: 0. Two families that agree may be wrong together; that they differ
+    chance. Cells of equal relevance share the mean of their ranks. Of more than ``MOST_RANKED``
+    cells every second, third or later one counts. A map that is the same everywhere orders
+    nothing: 0. Two families that agree may be wrong together; that they differ
     says that the explanation is the method's (Krishna et al. 2022). No forward pass.
 
     Parameters
@@ -28,8 +35,9 @@ def rank_agreement(one: Tensor, other: Tensor) -> Tensor:
         If batch or grid differ, or a value is not finite.
     """
     require_one_grid(one, other)
-    pairs = zip(one.sum(dim=1), other.sum(dim=1), strict=True)
-    return torch.stack([correlation(_ranks(a), _ranks(b)) for a, b in pairs])
+    every = _stride(one.shape[2:])
+    pairs = zip(one.sum(dim=1).flatten(1), other.sum(dim=1).flatten(1), strict=True)
+    return torch.stack([correlation(_ranks(a[::every]), _ranks(b[::every])) for a, b in pairs])
 
 
 def top_overlap(one: Tensor, other: Tensor, *, share: float = TOP_SHARE) -> Tensor:
@@ -76,10 +84,19 @@ def require_one_grid(one: Tensor, other: Tensor) -> None:
     require_finite(other)
 
 
+def _stride(grid: tuple[int, ...]) -> int:
+    """Return which cells of a grid are ranked: every one, every second, or so."""
+    every = -(-math.prod(grid) // MOST_RANKED)
+    # One that shares a factor with an extent would see some rows or columns alone.
+    while math.gcd(every, math.prod(grid)) > 1:
+        every += 1
+    return every
+
+
 def _ranks(relevance: Tensor) -> Tensor:
-    """Return the rank of each cell from the least relevant on, float64; equals share their mean."""
+    """Return the rank of each of [N] cells, from the least relevant on; equals share their mean."""
     # numpy sorts several times faster than torch does on one thread.
-    flat = relevance.detach().flatten().cpu().numpy()
+    flat = relevance.detach().cpu().numpy()
     order = np.argsort(flat)
     sorted_ = flat[order]
     begins = np.flatnonzero(np.append(True, sorted_[1:] != sorted_[:-1]))

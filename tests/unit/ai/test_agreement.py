@@ -20,6 +20,18 @@ def test_rank_agreement_is_spearman_with_shared_ranks(shape):
     assert agreement.tolist() == pytest.approx(expected, abs=1e-12)
 
 
+def test_of_a_large_map_some_cells_tell_the_same_as_all():
+    generator = torch.Generator().manual_seed(4)
+    one = torch.randn(1, 1, 96, 96, 90, generator=generator)
+    other = one + torch.randn(1, 1, 96, 96, 90, generator=generator)
+
+    value = rank_agreement(one, other)
+
+    full = stats.spearmanr(one.flatten().numpy(), other.flatten().numpy()).statistic
+    assert value.item() == pytest.approx(full, abs=0.005)
+    assert value.item() != pytest.approx(full, abs=1e-9)
+
+
 def test_any_rising_function_of_a_map_agrees_with_it_and_a_falling_one_disagrees():
     values = image(1, 1, 8, 8)
 
