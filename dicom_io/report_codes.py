@@ -24,3 +24,33 @@ EXPLAINER = Code("EXPLAINER", PRIVATE_SCHEME, "Explainer and its parameters")
 NODE_VERSION = Code("NODE-VERSION", PRIVATE_SCHEME, "Version of the node")
 ROUTE = Code("ROUTE", PRIVATE_SCHEME, "Route")
 CONFIG_HASH = Code("CONFIG-HASH", PRIVATE_SCHEME, "sha256 of the configuration")
+
+# Parts of measurement groups (TID 1501, TID 1410, TID 4019, TID 4108).
+MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+FINDING = Code("121071", "DCM", "Finding")
+FINDING_CATEGORY = Code("276214006", "SCT", "Finding category")
+TRACKING_IDENTIFIER = Code("112039", "DCM", "Tracking Identifier")
+TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
+ALGORITHM_FAMILY = Code("111000", "DCM", "Algorithm Family")
+ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
+ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
+IMAGE_REGION = Code("111030", "DCM", "Image Region")
+SOURCE = Code("260753009", "SCT", "Source")
+LABEL = Code("LABEL", PRIVATE_SCHEME, "What the model calls it")
+PERCENT = Code("%", "UCUM", "percent")
+EVIDENCE_SHARE = Code("EVIDENCE-SHARE", PRIVATE_SCHEME, "Evidence of this slice in the box")
+OUTLINED_SHARE = Code("OUTLINED-SHARE", PRIVATE_SCHEME, "Outlined area of this slice in the box")
+
+# Who observed (TID 1204, TID 1004).
+LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
+DEVICE_OBSERVER_MANUFACTURER = Code("121014", "DCM", "Device Observer Manufacturer")
+DEVICE_OBSERVER_MODEL = Code("121015", "DCM", "Device Observer Model Name")
+DEVICE_OBSERVER_SERIAL = Code("121016", "DCM", "Device Observer Serial Number")
+
+# Parts of what is to be read.
+COMPLETENESS = Code("COMPLETENESS", PRIVATE_SCHEME, "Was all done that was asked for")
+PRIOR = Code("PRIOR", PRIVATE_SCHEME, "Comparison with the prior")
+PRIOR_STUDY_DATE = Code("PRIOR-STUDY-DATE", PRIVATE_SCHEME, "Study date of the prior")
+STUDY_UID = Code("110180", "DCM", "Study Instance UID")
+THEN = Code("THEN", PRIVATE_SCHEME, "In the prior")
+NOW = Code("NOW", PRIVATE_SCHEME, "Now")

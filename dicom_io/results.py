@@ -3,7 +3,7 @@
 The demo and the acceptance tests judge by this reading alone, never by what was in memory.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +14,9 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
 from dicom_io.check import check_object
-from dicom_io.codes import (
-    EXPLANATION_FAILED,
-    EXPLANATION_GRADE,
-    EXPLANATION_OF,
-    GATE_VERDICT,
-    PRESENCE,
-    PRESENT,
-    PROBABILITY,
-    RELEVANCE_BANDS,
-    Code,
-)
-
-_FINDING = Code("121071", "DCM", "Finding")
-_ALGORITHM = Code("111001", "DCM", "Algorithm Name")
-_MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+from dicom_io.codes import RELEVANCE_BANDS
+from dicom_io.report_codes import AI_REPORT
+from dicom_io.reported import Report, ReportedRegion, regions_in, report_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,38 +33,6 @@ class StoredResult:
     size_bytes: int
     #: What ``dicom_io.check`` has to say about it; empty if nothing.
     problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedFinding:
-    """A finding as the report states it."""
-
-    meaning: str
-    probability: float
-    present: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedExplanation:
-    """An explanation as the report states it."""
-
-    target: str
-    method: str
-    verdict: str
-    #: With what it means: ``A: all checks passed``; empty in reports of before there were grades.
-    grade: str = ""
-    #: Name of the measure, in words, to value.
-    measures: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a report says."""
-
-    findings: tuple[ReportedFinding, ...]
-    explanations: tuple[ReportedExplanation, ...]
-    #: One sentence for each explanation that could not be made.
-    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,36 +67,17 @@ def list_results(folder: Path) -> tuple[StoredResult, ...]:
     return tuple(_stored(dataset, path) for dataset, path in found)
 
 
-def read_report(path: Path) -> Report:
-    """Return the findings and explanations of a TID 1500 report."""
-    document = dcmread(path)
-    findings, explanations = [], []
-    for group in _groups(document):
-        numbers = _numbers(group)
-        target = _value(group, EXPLANATION_OF)
-        if target is not None:
-            explanations.append(
-                ReportedExplanation(
-                    target=target,
-                    method=_value(group, _ALGORITHM) or "",
-                    verdict=_value(group, GATE_VERDICT) or "",
-                    grade=_value(group, EXPLANATION_GRADE) or "",
-                    measures=numbers,
-                )
-            )
-        elif PROBABILITY.meaning in numbers:
-            findings.append(
-                ReportedFinding(
-                    meaning=_value(group, _FINDING) or "",
-                    probability=numbers[PROBABILITY.meaning],
-                    present=_value(group, PRESENCE) == PRESENT.meaning,
-                )
-            )
-    return Report(
-        findings=tuple(findings),
-        explanations=tuple(explanations),
-        failures=tuple(_texts(document, EXPLANATION_FAILED)),
-    )
+def read_reports(results: Sequence[StoredResult]) -> tuple[Report, ...]:
+    """Return what the reports among the results say; measurements and selections are none."""
+    documents = (dcmread(result.path) for result in results if result.modality == "SR")
+    titled = ((d, d.ConceptNameCodeSequence[0].CodeValue) for d in documents)
+    return tuple(report_in(d) for d, title in titled if title == AI_REPORT.value)
+
+
+def read_regions(results: Sequence[StoredResult]) -> tuple[ReportedRegion, ...]:
+    """Return the regions of all measurement reports among the results."""
+    documents = (dcmread(result.path) for result in results if result.modality == "SR")
+    return tuple(region for document in documents for region in regions_in(document))
 
 
 def read_bands(path: Path) -> Bands:
@@ -177,50 +114,6 @@ def _stored(dataset: Dataset, path: Path) -> StoredResult:
         size_bytes=path.stat().st_size,
         problems=check_object(dataset),
     )
-
-
-def _groups(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence") or ():
-        if _is_named(child, _MEASUREMENT_GROUP):
-            yield child
-        else:
-            yield from _groups(child)
-
-
-def _texts(item: Dataset, name: Code) -> Iterator[str]:
-    """Yield every text under a name, anywhere in the document."""
-    for child in item.get("ContentSequence") or ():
-        if _is_named(child, name):
-            yield str(child.TextValue)
-        yield from _texts(child, name)
-
-
-def _is_named(item: Dataset, name: Code) -> bool:
-    concept = item.get("ConceptNameCodeSequence")
-    return bool(concept) and (concept[0].CodeValue, concept[0].CodingSchemeDesignator) == (
-        name.value,
-        name.scheme,
-    )
-
-
-def _value(group: Dataset, name: Code) -> str | None:
-    """Return the first text or coded meaning under a name, or None if there is none."""
-    for item in group.ContentSequence:
-        if _is_named(item, name):
-            if "ConceptCodeSequence" in item:
-                return str(item.ConceptCodeSequence[0].CodeMeaning)
-            return str(item.TextValue)
-    return None
-
-
-def _numbers(group: Dataset) -> dict[str, float]:
-    return {
-        str(item.ConceptNameCodeSequence[0].CodeMeaning): float(
-            item.MeasuredValueSequence[0].NumericValue
-        )
-        for item in group.ContentSequence
-        if item.ValueType == "NUM" and item.MeasuredValueSequence
-    }
 
 
 def _strength(item: Dataset) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from pydicom import Dataset
-from pydicom.valuerep import format_number_as_ds
+from pydicom.valuerep import DA, format_number_as_ds
 
 from dicom_io.codes import LONGEST_MEANING, Code
 from dicom_io.encode.inherit import code_item, sop_reference, writable
@@ -42,6 +42,13 @@ def uid(name: Code, value: str, document: Dataset, relation: str = CONTAINS) -> 
     """Return a UIDREF item."""
     item = _item("UIDREF", name, document, relation)
     item.UID = value
+    return item
+
+
+def date(name: Code, value: DA, document: Dataset) -> Dataset:
+    """Return a DATE item."""
+    item = _item("DATE", name, document, CONTAINS)
+    item.Date = value
     return item
 
 
@@ -139,7 +146,10 @@ def _contain(item: Dataset, items: Iterable[Dataset], template: str) -> None:
 
 def _decimal(value: float | Decimal) -> str:
     """Return a number of at most 16 characters, exact wherever it fits (PS3.5 6.2, VR DS)."""
-    said = format(value, "f") if isinstance(value, Decimal) else repr(value)
+    if isinstance(value, Decimal):
+        said = format(value, "f")
+    else:
+        said = str(value) if isinstance(value, int) else repr(float(value))
     return said if len(said) <= 16 else str(format_number_as_ds(float(value)))
 
 

@@ -15,6 +15,7 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "report": (_ENHANCED_SR,),
+        "measurements": (_ENHANCED_SR,),
         "report_basic": (_BASIC_TEXT_SR,),
         "segmentation": (_SEGMENTATION,),
         "bands": (_SEGMENTATION,),

@@ -53,7 +53,7 @@ def encode_analyses(
         produced: tuple[Dataset, ...] = ()
         for name in sorted(encoders, key=_rank):
             produced += encoders[name](analysis, source, origin, produced)
-        _require_all_valid(produced, source)
+        _require_all_valid(produced, source, origin)
         objects.extend(produced)
     _require_distinct(objects)
     return tuple(objects)
@@ -73,10 +73,11 @@ def _source_of(analysis: Analysis, inputs: Sequence[Input]) -> Input:
     raise EncodingError(f"analysis names input {analysis.input_name!r}, the task has: {names}")
 
 
-def _require_all_valid(produced: Sequence[Dataset], source: Input) -> None:
+def _require_all_valid(produced: Sequence[Dataset], source: Input, origin: Origin) -> None:
     known = {frame.sop_instance_uid for frame in source.volume.frames}
     known |= {str(header.SOPInstanceUID) for header in source.headers}
     known |= {str(dataset.get("SOPInstanceUID")) for dataset in produced}
+    known |= {each.sop_instance_uid for each in origin.predecessors}
     for dataset in produced:
         require_valid(dataset, source)
         unknown = check_references(dataset, known)

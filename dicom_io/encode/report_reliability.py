@@ -2,12 +2,7 @@
 
 from math import isfinite
 
-from highdicom.sr import (
-    Measurement,
-    MeasurementsAndQualitativeEvaluations,
-    QualitativeEvaluation,
-)
-from highdicom.sr.templates import Template
+from pydicom import Dataset
 
 from dicom_io.analysis import Finding
 from dicom_io.codes import (
@@ -26,24 +21,25 @@ from dicom_io.codes import (
 from dicom_io.encode.reliability_words import answers_code
 from dicom_io.encode.report_writer import Writer
 from dicom_io.errors import EncodingError
+from dicom_io.report_codes import FINDING
 
 
-def certainty_numbers(finding: Finding, writer: Writer) -> list[Measurement]:
+def certainty_numbers(finding: Finding, writer: Writer) -> list[Dataset]:
     """Return the level at which answers about a finding were ruled out, if any was asked for."""
     if finding.certainty is None:
         return []
-    return [writer.number(CONFIDENCE_LEVEL, finding.certainty.level)]
+    return [writer.percent(CONFIDENCE_LEVEL, finding.certainty.level)]
 
 
-def certainty_evaluations(finding: Finding, writer: Writer) -> list[QualitativeEvaluation]:
+def certainty_evaluations(finding: Finding, writer: Writer) -> list[Dataset]:
     """Return that the probability is calibrated, and which answers remain possible."""
-    found = [writer.evaluation(CALIBRATION, CALIBRATED)] if finding.calibrated else []
+    found = [writer.code(CALIBRATION, CALIBRATED)] if finding.calibrated else []
     if finding.certainty is not None:
-        found.append(writer.evaluation(POSSIBLE_ANSWERS, answers_code(finding.certainty)))
+        found.append(writer.code(POSSIBLE_ANSWERS, answers_code(finding.certainty)))
     return found
 
 
-def familiarity_groups(writer: Writer) -> list[Template]:
+def familiarity_groups(writer: Writer) -> list[Dataset]:
     """Return the group that says whether the image is familiar; none where that is not known.
 
     Raises
@@ -63,11 +59,14 @@ def familiarity_groups(writer: Writer) -> list[Template]:
     if broken := [code.meaning for code, value in numbers if not isfinite(value)]:
         raise EncodingError(f"{', '.join(broken)}: no finite number")
     answer = FAMILIAR if familiarity.is_familiar else UNFAMILIAR
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=writer.tracking("familiarity", 0, writer.analysis.input_name),
-        finding_type=writer.concept(FAMILIARITY),
-        algorithm_id=writer.algorithm(writer.analysis.model.name),
-        measurements=[writer.number(code, value) for code, value in numbers],
-        qualitative_evaluations=[writer.evaluation(FAMILIARITY, answer)],
-    )
-    return [group]
+    return [
+        writer.group(
+            [
+                *writer.tracking("familiarity", 0, writer.analysis.input_name),
+                writer.code(FINDING, FAMILIARITY),
+                *writer.algorithm(writer.analysis.model.name),
+                *(writer.number(code, value) for code, value in numbers),
+                writer.code(FAMILIARITY, answer),
+            ]
+        )
+    ]

@@ -12,7 +12,7 @@ from dicom_io.analysis import (
     Verdict,
 )
 from dicom_io.codes import method_name
-from dicom_io.encode.reliability_words import DO_NOT_RELY, certainty_text, probability_name
+from dicom_io.encode.reliability_words import certainty_text, probability_name
 from dicom_io.grade import Grade, grade_of
 from dicom_io.origin import Origin
 
@@ -66,13 +66,19 @@ def finding_text(finding: Finding) -> str:
 
 
 def probability_text(finding: Finding) -> str:
+    """Return probability and cut-off in percent: ``87.0 % (cut-off 50.0 %)``."""
+    probability, cut_off = percent_texts(finding)
+    return f"{probability} (cut-off {cut_off})"
+
+
+def percent_texts(finding: Finding) -> tuple[str, str]:
     """Return probability and cut-off in percent, never rounded across each other."""
     for digits in range(1, 12):
         probability = f"{finding.probability * 100:.{digits}f}"
         cut_off = f"{finding.threshold * 100:.{digits}f}"
         if (float(probability) >= float(cut_off)) == finding.present:
             break
-    return f"{probability} % (cut-off {cut_off} %)"
+    return f"{probability} %", f"{cut_off} %"
 
 
 def measure_text(measure: MeasureValue) -> str:
@@ -85,7 +91,7 @@ def measure_text(measure: MeasureValue) -> str:
         words = _residual_words(measure)
     else:
         unit = "" if measure.unit == "1" else f" {measure.unit}"
-        value, limit = _told_apart(measure.value, measure.limit)
+        value, limit = told_apart(measure.value, measure.limit)
         said = f"{value}{unit}" if np.isfinite(measure.value) else _UNKNOWN
         words = f"{measure.name.replace('_', ' ')} {said}"
         words += f" (limit {limit})" if measure.limit is not None else ""
@@ -96,15 +102,15 @@ def measure_text(measure: MeasureValue) -> str:
 
 def _residual_words(measure: MeasureValue) -> str:
     limit = None if measure.limit is None else measure.limit * 100
-    value, asked = _told_apart(measure.value * 100, limit)
+    value, asked = told_apart(measure.value * 100, limit)
     if measure.value * 100 < _LEAST_PERCENT < (limit or 1.0):
         value = f"< {_LEAST_PERCENT}"
     said = f"{value} %" if np.isfinite(measure.value) else _UNKNOWN
     return f"residual {said}" + (f" (limit {asked} %)" if asked else "")
 
 
-def _told_apart(value: float, limit: float | None) -> tuple[str, str]:
-    """Return both with as few digits as tell them apart, three at least."""
+def told_apart(value: float, limit: float | None) -> tuple[str, str]:
+    """Return a value and its limit with as few digits as tell them apart, three at least."""
     if limit is None:
         return f"{value:.3g}", ""
     for digits in range(3, 16):
@@ -213,21 +219,6 @@ def explained_text(analysis: Analysis) -> str:
         "; ".join(said)
         or "No explanation was made: nothing reached its operating point, or none was asked for"
     )
-
-
-def conclusion(analysis: Analysis) -> str:
-    """Return the first sentence of a report: what was found, or that nothing was."""
-    present = [finding for finding in analysis.findings if finding.present]
-    outlined = [segment.label for segment in analysis.segments if segment.mask.any()]
-    ran = f"{analysis.model.name} {analysis.model.version} ran"
-    if analysis.is_strange:
-        ran = f"{DO_NOT_RELY}. {ran}"
-    sentences = [finding_text(finding) for finding in present]
-    if outlined:
-        sentences.append(f"Outlined: {', '.join(outlined)}")
-    if sentences:
-        return f"{ran}. " + ". ".join(sentences) + "."
-    return f"{ran} and found nothing."
 
 
 def is_for_research(origin: Origin) -> bool:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ai.phantom.make import Phantom
 from ai.quality.localization import relevance_mass_accuracy
-from dicom_io.results import Bands, Report, StoredResult, list_results, read_bands, read_report
+from dicom_io.reported import Report
+from dicom_io.results import Bands, StoredResult, list_results, read_bands, read_reports
 from node.demo.play import Played
 
 #: Mass in the truth must be this many times what relevance spread over the brain would have.
@@ -67,7 +68,7 @@ def judge(played: Played, phantom: Phantom, *, explainers: int) -> Judgement:
         How many heatmaps there should be.
     """
     results = list_results(played.pacs)
-    reports = [read_report(each.path) for each in results if each.modality == "SR"]
+    reports = read_reports(results)
     bands = [
         read_bands(each.path)
         for each in results

@@ -60,7 +60,7 @@ def stage_config(stage: Stage, data: Path, pacs: StandInPacs) -> Config:
         name="demo",
         steps=(Step(model=stage.model.name, explain=stage.explain),),
         select=(Selector(name="t1", conditions={"Modality": "MR"}),),
-        results=("report", "segmentation", "bands", "overlay"),
+        results=("report", "measurements", "segmentation", "bands", "overlay"),
         send_to=("pacs",),
         complete=Complete(quiet_seconds=2.0),
     )

@@ -12,7 +12,13 @@ from dicom_io.check import (
     require_valid,
 )
 from dicom_io.check_source import check_against_source
-from dicom_io.encode import relevance_bands, report, secondary_capture, segmentation
+from dicom_io.encode import (
+    measurements,
+    relevance_bands,
+    report,
+    secondary_capture,
+    segmentation,
+)
 from dicom_io.errors import EncodingError
 from tests.build_analysis import OBLIQUE, make_analysis, make_input, make_origin
 
@@ -26,7 +32,14 @@ def sound():
     (bands,) = relevance_bands.encode(analysis, SOURCE, origin, ())
     capture = secondary_capture.encode(analysis, SOURCE, origin, ())[1]
     (document,) = report.encode(analysis, SOURCE, origin, (seg, bands, capture))
-    return {"segmentation": seg, "bands": bands, "capture": capture, "report": document}
+    (regions,) = measurements.encode(analysis, SOURCE, origin, (seg, bands, capture))
+    return {
+        "segmentation": seg,
+        "bands": bands,
+        "capture": capture,
+        "report": document,
+        "measurements": regions,
+    }
 
 
 def broken(sound, kind, change):
@@ -48,7 +61,7 @@ def deleting(keyword):
     return lambda dataset: delattr(dataset, keyword)
 
 
-@pytest.mark.parametrize("kind", ["segmentation", "bands", "capture", "report"])
+@pytest.mark.parametrize("kind", ["segmentation", "bands", "capture", "report", "measurements"])
 def test_sound_objects_pass(sound, kind):
     assert check_object(sound[kind]) == ()
     assert check_against_source(sound[kind], SOURCE) == ()
@@ -142,7 +155,7 @@ def drop_evidence(dataset):
         ("segmentation", drop_frame, "frames are described, NumberOfFrames is"),
         ("segmentation", rename_segment, "segments are numbered [2]"),
         ("segmentation", rename_segment, "frames show segments [1]"),
-        ("report", drop_evidence, "is not in the evidence"),
+        ("measurements", drop_evidence, "is not in the evidence"),
         ("report", setting(ContentSequence=[]), "the report has no content"),
     ],
 )

@@ -1,11 +1,13 @@
 """What the demo tells of explanations, as the stand-in PACS holds them."""
 
-from dicom_io.results import Report, ReportedExplanation
+from dicom_io.reported import Report, ReportedExplanation
 from node.demo.judge import Judgement, explanation_rows
 
 
 def judgement_of(**report):
-    return Judgement(results=(), report=Report(findings=(), **report), hits=(), checks=())
+    return Judgement(
+        results=(), report=Report(findings=(), segments=(), **report), hits=(), checks=()
+    )
 
 
 def test_an_explanation_that_could_not_be_made_has_a_row_of_its_own():

@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 
 from ai.settings import ModelSettings
+from dicom_io.encode.kinds import KINDS
 from node.errors import Decision, decide
 from node.plugins import (
     ENCODERS,
@@ -26,7 +27,7 @@ from node.plugins import (
 
 def test_every_kind_of_plug_in_is_offered():
     assert "layer_cam" in names(EXPLAINERS)
-    assert names(ENCODERS) == ("bands", "overlay", "report", "segmentation")
+    assert set(names(ENCODERS)) == set(KINDS)
     assert set(names(MODELS)) >= {"monai_bundle", "phantom"}
     assert "integrity" in names(MEASURES)
 

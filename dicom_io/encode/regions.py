@@ -1,0 +1,145 @@
+"""Where to look: of each finding and structure, one box on the slice that shows it best."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from dicom_io.analysis import Analysis, Explanation, Finding, Segment
+from dicom_io.codes import MORPHOLOGICALLY_ABNORMAL, SPATIAL_CONCEPT, segment_category
+from dicom_io.encode.released import released_explanations
+from dicom_io.grade import Grade, grade_of
+from dicom_io.paint import OUTLINE, displayed, key_slice
+from dicom_io.volume import Volume
+
+#: Structures that have to be looked at. Of anatomy a segmentation says more than fifty boxes.
+_WORTH_A_BOX = (MORPHOLOGICALLY_ABNORMAL, SPATIAL_CONCEPT)
+_BEST_FIRST = tuple(Grade)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A rectangle of whole pixels on one slice, edges included."""
+
+    #: Index of the slice within the volume.
+    slice: int
+    first_row: int
+    first_column: int
+    last_row: int
+    last_column: int
+    #: How much of what the slice shows lies within the box, 0 to 1.
+    share: float
+
+    @property
+    def outline(self) -> tuple[float, ...]:
+        """Corners as (column, row) pairs, closed.
+
+        The upper left corner of the first pixel is 0, its center 0.5 (PS3.3 C.18.6.1.2).
+        """
+        left, top = float(self.first_column), float(self.first_row)
+        right, bottom = float(self.last_column + 1), float(self.last_row + 1)
+        return (left, top, right, top, right, bottom, left, bottom, left, top)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A box, and what it is of: a finding, a structure, or both under one label."""
+
+    box: Box
+    #: With its number within the analysis.
+    finding: tuple[int, Finding] | None = None
+    segment: tuple[int, Segment] | None = None
+    #: The explanation that the box, or a picture beside it, is taken from.
+    explanation: tuple[int, Explanation] | None = None
+
+
+def regions_of(analysis: Analysis, volume: Volume) -> tuple[Region, ...]:
+    """Return the regions of present findings, then of outlined structures that are no anatomy.
+
+    A finding lies where a structure of the same label was outlined; else where its best released
+    heatmap reaches the threshold of the outline. What has neither has no region.
+
+    Raises
+    ------
+    EncodingError
+        A heatmap is not on the grid of its source, or holds values that are not finite.
+    """
+    return (*_of_findings(analysis, volume), *_of_structures(analysis))
+
+
+def _of_findings(analysis: Analysis, volume: Volume) -> Iterator[Region]:
+    filled = {s.label: (i, s) for i, s in enumerate(analysis.segments) if s.mask.any()}
+    released = list(released_explanations(analysis, volume))
+    for index, finding in enumerate(analysis.findings):
+        if not finding.present:
+            continue
+        explanation = _best(finding.label, released)
+        segment = filled.get(finding.label)
+        box = None
+        if segment is not None:
+            box = mask_box(segment[1].mask)
+        elif explanation is not None:
+            box = hot_box(explanation[1])
+        if box is not None:
+            yield Region(
+                box=box, finding=(index, finding), segment=segment, explanation=explanation
+            )
+
+
+def _of_structures(analysis: Analysis) -> Iterator[Region]:
+    found = {finding.label for finding in analysis.findings if finding.present}
+    for index, segment in enumerate(analysis.segments):
+        shown = segment.label not in found and segment_category(segment.concept) in _WORTH_A_BOX
+        box = mask_box(segment.mask) if shown and segment.mask.any() else None
+        if box is not None:
+            yield Region(box=box, segment=(index, segment))
+
+
+def _best(label: str, released: list[tuple[int, Explanation]]) -> tuple[int, Explanation] | None:
+    """Return the explanation of a label to look at: for itself before a contrast, then by grade."""
+    of_label = [each for each in released if each[1].target == label]
+    return min(
+        of_label,
+        key=lambda each: (each[1].against is not None, _BEST_FIRST.index(grade_of(each[1]))),
+        default=None,
+    )
+
+
+def hot_box(explanation: Explanation) -> Box | None:
+    """Return the box of the most relevant focus on the key slice, or None without relevance.
+
+    The focus is what the overlay outlines; of several, the one that holds most relevance.
+    """
+    levels = displayed(explanation.heatmap).levels
+    hot = levels >= round(OUTLINE * 255)
+    index = key_slice(explanation.heatmap)
+    if not hot[index].any():
+        index = int(hot.sum(axis=(1, 2)).argmax())
+    relevance = explanation.heatmap.relevance[:, index].sum(axis=0, dtype=np.float64)
+    return _box_of_focus(index, hot[index], np.maximum(relevance, 0.0))
+
+
+def mask_box(mask: NDArray[np.bool_]) -> Box | None:
+    """Return the box of a mask's largest part on the slice that shows most of it."""
+    index = int(mask.sum(axis=(1, 2)).argmax())
+    return _box_of_focus(index, mask[index], mask[index].astype(np.float64))
+
+
+def _box_of_focus(index: int, focus: NDArray[np.bool_], weight: NDArray[np.float64]) -> Box | None:
+    """Return the box of the connected part that weighs most; diagonal neighbors are connected."""
+    if not focus.any():
+        return None
+    parts, count = ndimage.label(focus, structure=np.ones((3, 3)))
+    weights = ndimage.sum_labels(weight, parts, range(1, count + 1))
+    rows, columns = ndimage.find_objects(parts)[int(np.argmax(weights))]
+    inside = float(weight[rows, columns].sum())
+    return Box(
+        slice=index,
+        first_row=int(rows.start),
+        first_column=int(columns.start),
+        last_row=int(rows.stop) - 1,
+        last_column=int(columns.stop) - 1,
+        share=inside / float(weight.sum()),
+    )
