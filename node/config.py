@@ -90,6 +90,8 @@ class Peer:
     url: str = ""
     #: Shown to the service with every request; never to be told to anyone else.
     token: str = field(default="", repr=False)
+    #: Whether it is asked to commit itself to keep what it has taken.
+    commitment: bool = False
     #: File of the authorities that may have signed its certificate; None for those of the web.
     ca: Path | None = None
 

@@ -258,6 +258,7 @@ def _peer(name: str, table: PeerTable, folder: Path) -> Peer:
         host=table.host,
         url=table.url,
         token=table.token,
+        commitment=table.commitment,
         ca=_placed(table.ca, folder) if table.ca else None,
         port=table.port if table.host else 0,
         allow=tuple(Service(service) for service in table.allow),

@@ -15,6 +15,7 @@ from node.config_types import (
     Port,
     Table,
     Text,
+    Truth,
     Whole,
     ae_title,
     host,
@@ -83,7 +84,7 @@ class SiteTable(Table):
 class PeerTable(Table):
     """Another application entity, or a DICOMweb service."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"commitment", "tls"})
+    later: ClassVar[frozenset[str]] = frozenset({"tls"})
     url: Text = Field(default="", description="where DICOMweb begins, as https://pacs/dicom-web")
     ae_title: Text = Field(
         default="", validate_default=True, description="1 to 16 characters of ASCII, no backslash"
@@ -94,7 +95,10 @@ class PeerTable(Table):
     port: Port = Field(default=104, description="a whole number from 1 to 65535")
     token: Text = Field(default="", description="what the service knows us by, beside url")
     ca: Text = Field(default="", description="a file of certificates (PEM), beside url")
-    allow: list[Text] = Field(default=["echo", "store"], description="a list of 'echo' and 'store'")
+    allow: list[Text] = Field(
+        default=["echo", "store"], description="a list of 'echo', 'store' and 'commit'"
+    )
+    commitment: Truth = Field(default=False, description="true or false")
     profile: Literal["generic", "ohif", "weasis", "archive"] = Field(
         default="generic", description="'generic', 'ohif', 'weasis' or 'archive'"
     )
@@ -139,10 +143,21 @@ class PeerTable(Table):
     @classmethod
     def _are_services(cls, services: list[str]) -> list[str]:
         for service in services:
-            if service in {"find", "move", "commit"}:
+            if service in {"find", "move"}:
                 raise ValueError(f"{service!r} is not available in this version")
-            one_of(service, ("echo", "store"), "service")
+            one_of(service, ("echo", "store", "commit"), "service")
         return services
+
+    @field_validator("commitment")
+    @classmethod
+    def _can_be_answered(cls, asked: bool, info: ValidationInfo) -> bool:
+        if asked and info.data.get("url"):
+            raise ValueError("cannot be asked of a peer with url, which answers no N-ACTION")
+        if asked and "commit" not in info.data.get("allow", ["commit"]):
+            raise ValueError(
+                "is answered over an association of the peer's own, so allow must hold 'commit'"
+            )
+        return asked
 
 
 def _has_url(info: ValidationInfo) -> bool:

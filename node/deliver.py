@@ -18,6 +18,7 @@ from pynetdicom.association import Association
 from dicom_io.errors import DamagedFileError
 from node.answer import Answer, Fate, answer_of
 from node.config import Peer
+from node.confirm import Asker, ConfirmSettings, confirm_due, wanted
 from node.dicomweb import (
     RefusedEverythingError,
     UnclearAnswerError,
@@ -25,7 +26,7 @@ from node.dicomweb import (
     web_batches,
 )
 from node.errors import retry_delay_seconds
-from node.ledger import outbox
+from node.ledger import confirmations, outbox
 from node.ledger.engine import Engine
 from node.peer import (
     AssociationLostError,
@@ -61,6 +62,7 @@ class DeliverySettings:
     #: How often the outbox is looked at when nobody wakes the thread.
     poll_seconds: float = 5.0
     timeouts: Timeouts = field(default_factory=Timeouts)
+    confirm: ConfirmSettings = field(default_factory=ConfirmSettings)
 
 
 _Owed = tuple[Delivery, StoredObject]
@@ -91,6 +93,7 @@ class Destination:
             self._wake.clear()
             try:
                 tried = self.deliver_due()
+                self.confirm_due()
             except Exception:  # a destination's loop: what failed stays in the outbox
                 logger.exception(
                     "delivery round failed, will go on",
@@ -116,6 +119,20 @@ class Destination:
             for batch in batches(items):
                 self._send_batch(deque(islice(left, len(batch))))
         return len(due)
+
+    def confirm_due(self) -> int:
+        """Ask what is due of what was delivered; return of how many objects that was."""
+        settings = self._settings
+        asker = Asker(
+            engine=self._engine,
+            peer=self._peer,
+            calling_ae=settings.calling_ae,
+            settings=settings.confirm,
+            base_seconds=settings.base_seconds,
+            cap_seconds=settings.cap_seconds,
+            timeouts=settings.timeouts,
+        )
+        return confirm_due(asker) if wanted(self._peer) else 0
 
     def _readable(self, due: Iterable[Delivery]) -> list[_Owed]:
         """Return each delivery with its stored object; park what the store has no more."""
@@ -209,7 +226,8 @@ class Destination:
                 self._refuse(delivery, answer.status, answer.reason)
 
     def _delivered(self, delivery: Delivery, status: int) -> None:
-        outbox.delivered(self._engine, delivery, status, _now())
+        confirm = wanted(self._peer)
+        outbox.delivered(self._engine, delivery, status, _now(), confirm=confirm)
         if status == 0x0000:
             logger.info("delivered", extra=_about(delivery, "delivered"))
         else:
@@ -288,6 +306,7 @@ class Deliveries:
     def start(self) -> None:
         """Begin to deliver; no pause from before the start is waited for."""
         outbox.hasten(self._engine, _now())
+        confirmations.hasten(self._engine, _now())
         for thread in self._threads:
             thread.start()
 

@@ -16,9 +16,13 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
+from node.commitment import PUSH_MODEL
+
 logger = logging.getLogger(__name__)
 
 _VERIFICATION = "1.2.840.10008.1.1"
+#: PS3.7 C.5.17.
+_NOT_AUTHORIZED = 0x0124
 #: PS3.8 9.3.4: rejected for good by the service user, and why.
 _CALLING_UNKNOWN = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN = (0x01, 0x01, 0x07)
@@ -35,8 +39,12 @@ class AllowedPeer:
     ae_title: str
     #: Host name or IP address, resolved when the receiver starts.
     host: str
+    #: Its name in the configuration.
+    name: str = ""
     echo: bool = True
     store: bool = True
+    #: Whether it may report what it has committed itself to keep.
+    commit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,8 @@ class GuardedServer(ThreadedAssociationServer):
     ----------
     on_store
         Gives the status of a C-STORE.
+    on_commitment
+        Gives the status of a report of storage commitment, from the name of the peer.
 
     Raises
     ------
@@ -80,17 +90,20 @@ class GuardedServer(ThreadedAssociationServer):
         *,
         doorman: Doorman,
         on_store: Callable[[evt.Event], int],
+        on_commitment: Callable[[evt.Event, str], int],
     ) -> None:
         self._doorman = doorman
         self._peers = _resolved(doorman.peers)
         self._addresses = frozenset(address for _, address in self._peers)
         self._on_store = on_store
+        self._on_commitment = on_commitment
         self._held: dict[Association, int] = {}
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, self._bound_reads),
             (evt.EVT_CONN_CLOSE, self._forget),
             (evt.EVT_REQUESTED, self._admit),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_N_EVENT_REPORT, self._report),
         ]
         super().__init__(entity, address, doorman.ae_titles[0], contexts, evt_handlers=handlers)
 
@@ -139,15 +152,19 @@ class GuardedServer(ThreadedAssociationServer):
         if request.called_ae_title not in self._doorman.ae_titles:
             _reject(association, _CALLED_UNKNOWN, "no route and not this node is called so")
             return
-        peer = self._peers.get((str(request.calling_ae_title), address_of(association)))
+        peer = self._peer_of(association)
         if peer is None and not self._doorman.accept_unknown:
             _reject(association, _CALLING_UNKNOWN, "no peer of this title at this address")
-        elif peer is not None:
+        else:
             association.acceptor.supported_contexts = [
                 context
                 for context in association.acceptor.supported_contexts
-                if (peer.echo if context.abstract_syntax == _VERIFICATION else peer.store)
+                if _may(peer, str(context.abstract_syntax))
             ]
+
+    def _peer_of(self, association: Association) -> AllowedPeer | None:
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
+        return self._peers.get((str(request.calling_ae_title), address_of(association)))
 
     def _bound_reads(self, event: evt.Event) -> None:
         """Replace pynetdicom's reading, which believes any length and waits for ever."""
@@ -185,6 +202,15 @@ class GuardedServer(ThreadedAssociationServer):
         finally:
             self._release(event)
 
+    def _report(self, event: evt.Event) -> tuple[int, None]:
+        peer = self._peer_of(event.assoc)
+        if peer is None or not peer.commit:
+            return _NOT_AUTHORIZED, None
+        try:
+            return self._on_commitment(event, peer.name), None
+        finally:
+            self._held[event.assoc] = 0
+
     def _release(self, event: evt.Event) -> None:
         """Take off what has been stored; all of it, if nothing waits behind it."""
         association, request = event.assoc, cast(C_STORE, event.request)
@@ -205,6 +231,15 @@ def address_of(association: Association) -> str:
     """Return the IP address of the sender."""
     sender = association.requestor.address_info
     return "" if sender is None else str(sender.address)
+
+
+def _may(peer: AllowedPeer | None, abstract_syntax: str) -> bool:
+    """Return whether a peer may use a SOP class; None is somebody who is admitted unknown."""
+    if peer is None:
+        return abstract_syntax != PUSH_MODEL
+    if abstract_syntax == PUSH_MODEL:
+        return peer.commit
+    return peer.echo if abstract_syntax == _VERIFICATION else peer.store
 
 
 def _resolved(peers: Sequence[AllowedPeer]) -> dict[tuple[str, str], AllowedPeer]:

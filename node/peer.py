@@ -195,8 +195,14 @@ def associate(
     *,
     calling_ae: str,
     timeouts: Timeouts = Timeouts(),
+    handlers: Sequence[evt.EventHandlerType] = (),
 ) -> Iterator[Association]:
     """Open an association with ``peer``; release it at the end, abort it on an error.
+
+    Parameters
+    ----------
+    handlers
+        What to do about what the peer asks over it.
 
     Raises
     ------
@@ -228,7 +234,7 @@ def associate(
             peer.port,
             contexts=list(contexts),
             ae_title=peer.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, on_connected)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, on_connected), *handlers],
         )
     except socket.gaierror as error:
         raise UnreachableError(f"{peer.name}: the host name {peer.host} is not known") from error

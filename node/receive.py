@@ -22,6 +22,8 @@ from dicom_io.errors import DicomInputError
 from dicom_io.header import read_header
 from dicom_io.part10 import part10_head
 from dicom_io.structure import Structure, read_structure
+from node.commitment import PUSH_MODEL, take_report
+from node.confirm import RESENDS, record_report
 from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
 from node.errors import ConfigError, PortInUseError, StorageFullError
 from node.ledger import instances
@@ -92,6 +94,8 @@ class ReceiveSettings:
     max_unknown_associations: int = 16
     #: Most bytes of data sets that have come and are not stored yet, of all senders together.
     max_held_bytes: int = 1 << 32
+    #: How often an object is sent again because its destination does not keep it.
+    resends: int = RESENDS
 
 
 def serve(
@@ -151,6 +155,7 @@ def _listen(settings: ReceiveSettings, engine: Engine) -> GuardedServer:
             entity.supported_contexts,
             doorman=doorman,
             on_store=partial(on_c_store, settings=settings, engine=engine),
+            on_commitment=partial(on_commitment, settings=settings, engine=engine),
         )
     except OSError as error:
         where = f"port {settings.port} on {settings.bind or 'every interface'}"
@@ -173,7 +178,16 @@ def _entity(settings: ReceiveSettings) -> ApplicationEntity:
     entity.add_supported_context(VERIFICATION)
     for context in AllStoragePresentationContexts:
         entity.add_supported_context(str(context.abstract_syntax), list(TRANSFER_SYNTAXES))
+    # In its report the peer that opens the association is the SCP (PS3.4 J.3.3).
+    entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
     return entity
+
+
+def on_commitment(event: evt.Event, name: str, *, settings: ReceiveSettings, engine: Engine) -> int:
+    """Return the status for a report of storage commitment by the peer called ``name``."""
+    return take_report(
+        event, lambda report: record_report(engine, name, report, resends=settings.resends)
+    )
 
 
 def on_c_store(event: evt.Event, *, settings: ReceiveSettings, engine: Engine) -> int:

@@ -142,10 +142,12 @@ def receive_settings(config: Config) -> ReceiveSettings:
         database=config.node.database,
         peers=tuple(
             AllowedPeer(
+                name=peer.name,
                 ae_title=peer.ae_title,
                 host=peer.host,
                 echo=Service.ECHO in peer.allow,
                 store=Service.STORE in peer.allow,
+                commit=Service.COMMIT in peer.allow,
             )
             for peer in config.peers.values()
         ),

@@ -1,5 +1,6 @@
 """The lives of studies, tasks and deliveries: values, states, and the only ways between."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -60,6 +61,26 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
     #: The destination said no for good.
     REFUSED = "refused"
+
+
+class ConfirmationKind(StrEnum):
+    """What a destination is asked of an object that it has taken."""
+
+    #: Storage commitment (PS3.4 J): whether it keeps it for good.
+    COMMITMENT = "commitment"
+    #: Whether it lists it when it is queried.
+    READBACK = "readback"
+
+
+class ConfirmationState(StrEnum):
+    """Where one such question stands."""
+
+    DUE = "due"
+    #: Storage commitment is answered later, maybe over another association.
+    ASKED = "asked"
+    CONFIRMED = "confirmed"
+    #: Given up; the delivery waits for a person.
+    FAILED = "failed"
 
 
 class Priority(IntEnum):
@@ -150,3 +171,31 @@ class Delivery:
     not_before: datetime
     #: Last C-STORE status, or None if the destination never answered.
     status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """One question about one delivered object, as it stood when it was read from the ledger."""
+
+    delivery_id: int
+    kind: ConfirmationKind
+    destination: str
+    study_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: Path
+    #: Of the newest request for storage commitment; None if there was none.
+    transaction_uid: str | None
+    #: Questions without a good answer since the object was last sent.
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentReport:
+    """What a destination says to a request for storage commitment (PS3.4 J.3.3)."""
+
+    transaction_uid: str
+    #: SOP Instance UIDs that it keeps.
+    committed: tuple[str, ...]
+    #: SOP Instance UIDs that it does not keep, with the failure reason; None if none is told.
+    failed: Mapping[str, int | None]

@@ -57,6 +57,15 @@ class Orthanc:
             found[tags["SOPInstanceUID"]] = {"orthanc_id": identifier} | tags
         return found
 
+    def delete(self, sop_instance_uid: str) -> None:
+        """Remove one instance, as a PACS that loses it."""
+        identifier = self.instances()[sop_instance_uid]["orthanc_id"]
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/instances/{identifier}", method="DELETE"
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+
     def series(self) -> list[dict[str, Any]]:
         """Return every series: study and series UID, modality, description, Orthanc's instances."""
         studies = {one["ID"]: one["MainDicomTags"] for one in self.get("/studies?expand")}

@@ -9,9 +9,17 @@ from node.commands.options import Retriable
 from node.commands.output import FindingError, MisuseError, counted
 from node.config import Config
 from node.errors import TransitionError
-from node.ledger import outbox, tasks
+from node.ledger import confirmations, outbox, tasks
 from node.ledger.engine import Engine, open_ledger
-from node.ledger.status import Backlog, Complaint, Summary, backlogs, leased_tasks, summary
+from node.ledger.status import (
+    Backlog,
+    Complaint,
+    Summary,
+    backlogs,
+    confirmation_words,
+    leased_tasks,
+    summary,
+)
 from node.ledger.studies import receptions, state
 from node.ownership import node_runs
 from node.progress import read_progress
@@ -118,9 +126,13 @@ def study_status(config: Config, study_instance_uid: str, now: datetime) -> dict
                 "state": str(delivery.state),
                 "attempt": delivery.attempt,
                 "status": "" if delivery.status is None else f"0x{delivery.status:04X}",
+                "confirmed": ", ".join(
+                    confirmation_words(*each) for each in confirmed.get(delivery.id, {}).items()
+                ),
                 "what_to_do": _delivery_advice(delivery.state, str(delivery.id)),
             }
             for task in of_study
+            for confirmed in [confirmations.of_task(engine, task.id)]
             for delivery in outbox.of_task(engine, task.id)
         ],
         "waiting": _backlog_rows(config, owed, now, runs=runs),
@@ -162,6 +174,7 @@ def _count_rows(found: Summary) -> list[Row]:
         ("studies", found.studies),
         ("tasks", found.tasks),
         *((f"deliveries to {name}", states) for name, states in found.deliveries.items()),
+        *((f"delivered to {name}", states) for name, states in found.confirmations.items()),
     ]
     return [
         {"what": what, "state": name, "count": count}

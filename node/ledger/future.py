@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Engine, Table, exists, select, update
 
 from node.ledger.engine import reading
-from node.ledger.schema import delivery, study, task
-from node.task import DeliveryState, State, StudyState
+from node.ledger.schema import confirmation, delivery, study, task
+from node.task import ConfirmationState, DeliveryState, State, StudyState
 
 #: Beyond what two processes of one machine can differ by.
 _MARGIN = timedelta(minutes=1)
@@ -22,10 +22,13 @@ def forget_future(engine: Engine, now: datetime) -> bool:
     receiving = (study.c.state == StudyState.RECEIVING) & (study.c.last_arrival > late)
     ready = (task.c.state == State.READY) & (task.c.changed > late)
     waiting = (delivery.c.state == DeliveryState.WAITING) & (delivery.c.changed > late)
+    unsettled = (ConfirmationState.DUE, ConfirmationState.ASKED)
+    confirming = confirmation.c.state.in_(unsettled) & (confirmation.c.changed > late)
     found: tuple[tuple[Table, ColumnElement[bool], dict[str, datetime]], ...] = (
         (study, receiving, {"last_arrival": now}),
         (task, ready, {"not_before": now, "changed": now}),
         (delivery, waiting, {"not_before": now, "changed": now}),
+        (confirmation, confirming, {"not_before": now, "changed": now}),
     )
     with reading(engine) as connection:
         if not any(connection.scalar(select(exists().where(where))) for _, where, _ in found):

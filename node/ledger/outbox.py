@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
 
-from node.ledger import audit, schema
+from node.ledger import audit, confirmations, schema
 from node.ledger.engine import insert_missing, reading
-from node.task import Delivery, DeliveryState, NewDelivery, StudyState
+from node.task import ConfirmationKind, Delivery, DeliveryState, NewDelivery, StudyState
 
 
 def owe(connection: Connection, task_id: int, made: Sequence[NewDelivery], now: datetime) -> None:
@@ -71,11 +71,27 @@ def due(engine: Engine, destination: str, now: datetime, limit: int = 100) -> tu
         return tuple(_delivery(row) for row in connection.execute(query))
 
 
-def delivered(engine: Engine, delivery: Delivery, status: int, now: datetime) -> bool:
-    """Record that the destination has the object; False if it was settled otherwise meanwhile."""
-    return _settle(
-        engine, delivery, state=DeliveryState.DELIVERED, status=status, reason="", changed=now
-    )
+def delivered(
+    engine: Engine,
+    delivery: Delivery,
+    status: int,
+    now: datetime,
+    *,
+    confirm: Sequence[ConfirmationKind] = (),
+) -> bool:
+    """Record that the destination has the object; False if it was settled otherwise meanwhile.
+
+    Parameters
+    ----------
+    confirm
+        What the destination is asked of it from now on.
+    """
+    state = DeliveryState.DELIVERED
+    with engine.begin() as connection:
+        done = _settle_in(connection, delivery, state=state, status=status, reason="", changed=now)
+        if done and confirm:
+            confirmations.want(connection, delivery.id, confirm, now)
+    return done
 
 
 def postpone(
@@ -129,6 +145,7 @@ def release(engine: Engine, delivery_id: int, now: datetime) -> bool:
             .returning(*table.c)
         ).one_or_none()
         if row is not None:
+            confirmations.forget(connection, delivery_id)
             _audit(connection, "delivery_released", row, actor="operator", now=now)
     return row is not None
 
@@ -163,17 +180,23 @@ def stranded(engine: Engine, destinations: Collection[str]) -> dict[str, int]:
 
 
 def _settle(engine: Engine, delivery: Delivery, *, changed: datetime, **values: Any) -> bool:
-    table = schema.delivery
     with engine.begin() as connection:
-        row = connection.execute(
-            update(table)
-            .where(table.c.id == delivery.id, table.c.state == DeliveryState.WAITING)
-            .values(changed=changed, **values)
-            .returning(*table.c)
-        ).one_or_none()
-        if row is not None and row.state != DeliveryState.WAITING:
-            event = f"delivery_{row.state}"
-            _audit(connection, event, row, actor=delivery.destination, now=changed)
+        return _settle_in(connection, delivery, changed=changed, **values)
+
+
+def _settle_in(
+    connection: Connection, delivery: Delivery, *, changed: datetime, **values: Any
+) -> bool:
+    table = schema.delivery
+    row = connection.execute(
+        update(table)
+        .where(table.c.id == delivery.id, table.c.state == DeliveryState.WAITING)
+        .values(changed=changed, **values)
+        .returning(*table.c)
+    ).one_or_none()
+    if row is not None and row.state != DeliveryState.WAITING:
+        event = f"delivery_{row.state}"
+        _audit(connection, event, row, actor=delivery.destination, now=changed)
     return row is not None
 
 

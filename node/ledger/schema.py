@@ -236,6 +236,35 @@ audit = Table(
     "audit",
     metadata,
     Column("id", _RowId, primary_key=True),
+# What a destination is asked of an object that it has taken; a row for each question.
+confirmation = Table(
+    "confirmation",
+    metadata,
+    Column("delivery_id", ForeignKey("delivery.id"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("state", String(16), nullable=False),
+    # Of the newest request for storage commitment that the object was in.
+    Column("transaction_uid", _Uid),
+    # Questions without a good answer since the object was last sent.
+    Column("attempt", Integer, nullable=False),
+    # How often the object was sent again because the destination did not have it.
+    Column("resent", Integer, nullable=False),
+    # When to ask; once asked, until when an answer is waited for.
+    Column("not_before", UtcTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("changed", UtcTime, nullable=False),
+    Index(None, "kind", "state", "not_before"),
+)
+
+# Every request for storage commitment: an answer may come late, to one that is not the newest.
+commitment_request = Table(
+    "commitment_request",
+    metadata,
+    Column("transaction_uid", _Uid, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("asked", UtcTime, nullable=False),
+)
+
     Column("at", UtcTime, nullable=False),
     Column("event", String(64), nullable=False),
     Column("actor", Text, nullable=False),

@@ -3,12 +3,27 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine, Table, case, func, select
 
 from node.ledger import schema
 from node.ledger.engine import reading
-from node.task import DeliveryState, State, StudyState
+from node.task import ConfirmationKind, ConfirmationState, DeliveryState, State, StudyState
+
+#: What is asked of a delivered object, and where that stands, in words.
+_CONFIRMATION_WORDS: Mapping[tuple[ConfirmationKind, ConfirmationState], str] = MappingProxyType(
+    {
+        (ConfirmationKind.COMMITMENT, ConfirmationState.DUE): "to be asked to keep",
+        (ConfirmationKind.COMMITMENT, ConfirmationState.ASKED): "asked to keep",
+        (ConfirmationKind.COMMITMENT, ConfirmationState.CONFIRMED): "committed",
+        (ConfirmationKind.COMMITMENT, ConfirmationState.FAILED): "not committed",
+        (ConfirmationKind.READBACK, ConfirmationState.DUE): "to be read back",
+        (ConfirmationKind.READBACK, ConfirmationState.ASKED): "being read back",
+        (ConfirmationKind.READBACK, ConfirmationState.CONFIRMED): "found there",
+        (ConfirmationKind.READBACK, ConfirmationState.FAILED): "not found there",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +54,8 @@ class Summary:
     tasks: Mapping[str, int]
     #: Destination to delivery state to count.
     deliveries: Mapping[str, Mapping[str, int]]
+    #: Destination to what it was asked of what it has taken, in words, to count.
+    confirmations: Mapping[str, Mapping[str, int]]
     complaints: tuple[Complaint, ...]
 
 
@@ -56,6 +73,11 @@ class Backlog:
     next_try: datetime
 
 
+def confirmation_words(kind: ConfirmationKind, state: ConfirmationState) -> str:
+    """Return in words where a question about a delivered object stands."""
+    return _CONFIRMATION_WORDS[kind, state]
+
+
 def summary(engine: Engine, *, limit: int = 50) -> Summary:
     """Return the counts and the newest ``limit`` complaints of each kind."""
     with reading(engine) as connection:
@@ -66,6 +88,7 @@ def summary(engine: Engine, *, limit: int = 50) -> Summary:
             studies=_counts(connection, schema.study),
             tasks=_counts(connection, schema.task),
             deliveries=_deliveries(connection),
+            confirmations=_confirmations(connection),
             complaints=(
                 *_studies(connection, limit),
                 *_tasks(connection, limit),
@@ -138,6 +161,22 @@ def _deliveries(connection: Connection) -> dict[str, dict[str, int]]:
         select(*key, func.count()).group_by(*key).order_by(*key)
     ):
         found.setdefault(destination, {})[state] = count
+    return found
+
+
+def _confirmations(connection: Connection) -> dict[str, dict[str, int]]:
+    table, owed = schema.confirmation.c, schema.delivery.c
+    key = (owed.destination, table.kind, table.state)
+    query = (
+        select(*key, func.count())
+        .join_from(schema.confirmation, schema.delivery, owed.id == table.delivery_id)
+        .group_by(*key)
+        .order_by(*key)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for destination, kind, state, count in connection.execute(query):
+        words = confirmation_words(ConfirmationKind(kind), ConfirmationState(state))
+        found.setdefault(destination, {})[words] = count
     return found
 
 

@@ -6,11 +6,14 @@ from pydicom import dcmread
 from node.config import Peer
 from node.deliver import DeliverySettings, Destination
 from node.dicomweb import echo_over_web
-from node.ledger import outbox
+from node.doorman import AllowedPeer
+from node.ledger import confirmations, outbox
 from node.peer import Timeouts
-from node.task import DeliveryState
+from node.task import ConfirmationKind, ConfirmationState, DeliveryState
 from tests.build_ledger import new_ledger, owe
+from tests.build_wire import receive_settings, receiver
 from tests.orthanc import Orthanc, orthanc
+from tests.wait import until
 
 pytestmark = pytest.mark.peers
 
@@ -49,6 +52,56 @@ def test_orthanc_answers_an_echo_over_dicomweb(tmp_path):
         answer = echo_over_web(service(pacs), timeouts=Timeouts())
 
     assert answer.ok, answer.message
+
+
+def test_orthanc_commits_itself_over_an_association_of_its_own(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=3)
+    allowed = AllowedPeer(name="pacs", ae_title="MAINPACS", host="127.0.0.1", commit=True)
+    settings = receive_settings(tmp_path, peers=(allowed,), accept_unknown=False)
+
+    with (
+        receiver(settings) as port,
+        orthanc(tmp_path / "orthanc", node_port=port) as pacs,
+    ):
+        destination = Destination(engine, committing(pacs), SETTINGS)
+        destination.deliver_due()
+        destination.confirm_due()
+        until(lambda: committed(engine, task) == 3, seconds=30, why=pacs.log.read_text)
+
+    assert states(engine, task) == [DeliveryState.DELIVERED] * 3
+
+
+def test_orthanc_that_lost_an_object_gets_it_again(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs", count=2)
+    allowed = AllowedPeer(name="pacs", ae_title="MAINPACS", host="127.0.0.1", commit=True)
+    settings = receive_settings(tmp_path, peers=(allowed,), accept_unknown=False)
+
+    with (
+        receiver(settings) as port,
+        orthanc(tmp_path / "orthanc", node_port=port) as pacs,
+    ):
+        destination = Destination(engine, committing(pacs), SETTINGS)
+        destination.deliver_due()
+        pacs.delete("2.25.2")
+        destination.confirm_due()
+        until(lambda: DeliveryState.WAITING in states(engine, task), seconds=30)
+        destination.deliver_due()
+        destination.confirm_due()
+        until(lambda: committed(engine, task) == 2, seconds=30)
+        kept = pacs.instances()
+
+    assert sorted(kept) == ["2.25.1", "2.25.2"]
+
+
+def committing(pacs: Orthanc) -> Peer:
+    place = {"ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.dicom_port}
+    return Peer(name="pacs", **place, commitment=True)
+
+
+def committed(engine, task) -> int:
+    known = confirmations.of_task(engine, task.id).values()
+    stands = [one.get(ConfirmationKind.COMMITMENT) for one in known]
+    return stands.count(ConfirmationState.CONFIRMED)
 
 
 def states(engine, task) -> list[DeliveryState]:

@@ -16,6 +16,7 @@ CATCH_ALL = frozenset(
     {
         "node/cli.py:main",
         "node/completion.py:tick",
+        "node/commitment.py:take_report",
         "node/deliver.py:_post",
         "node/deliver.py:_send_batch",
         "node/deliver.py:run",
@@ -26,6 +27,7 @@ CATCH_ALL = frozenset(
         "node/worker.py:_renew_until",
         "node/worker.py:work_once",
     }
+        "node/worker.py:tell_once",
 )
 
 

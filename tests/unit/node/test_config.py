@@ -160,7 +160,7 @@ NODE_MISTAKES = [
     ('[peers.a]\nae_title = "A"', "peers.a.host: is missing; expected a host name"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\nallow = ["find"]', "'find' is not available"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\nallow = ["stores"]', "did you mean 'store'?"),
-    ('[peers.a]\nae_title = "A"\nhost = "h"\ncommitment = true', "commitment: is not available"),
+    ('[peers.a]\nae_title = "A"\nhost = "h"\ncommitment = true', "allow must hold 'commit'"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\ntls = true', "peers.a.tls: is not available"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\nprofile = "x"', "'x' is not accepted; expected 'gen"),
     (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.config import Peer
+from node.config import Peer, Service
 from node.config_folder import config_of, read_folder
 from node.problems import InvalidConfigError
 
@@ -40,6 +40,15 @@ def test_service_may_also_send_to_us(tmp_path):
     assert (peer.ae_title, peer.host, peer.port) == ("A", "10.0.0.1", 104)
 
 
+def test_peer_that_may_commit_is_asked_to(tmp_path):
+    text = '[peers.a]\nae_title = "A"\nhost = "h"\nallow = ["store", "commit"]\ncommitment = true'
+
+    peer = load(tmp_path, text).peers["a"]
+
+    assert peer.commitment
+    assert peer.allow == (Service.STORE, Service.COMMIT)
+
+
 @pytest.mark.parametrize(
     ("peer", "told"),
     [
@@ -50,6 +59,10 @@ def test_service_may_also_send_to_us(tmp_path):
         ('url = "https://h/w"\ntoken = "open"', "peers.a.token: is written in the open"),
         ('url = "http://h/w"\ntoken = "${env:T}"', "peers.a.token: would go over http"),
         ('ae_title = "A"\nhost = "h"\ntoken = "${env:T}"', "token: is only for a peer with url"),
+        (
+            'url = "https://h/w"\nallow = ["commit"]\ncommitment = true',
+            "peers.a.commitment: cannot be asked of a peer with url",
+        ),
         ('url = "https://h/w"\nae_title = "A"', "peers.a.host: is missing"),
         ('host = "h"', "peers.a.ae_title: is empty"),
         ("port = 104", "peers.a.host: is missing"),
