@@ -92,6 +92,8 @@ class Peer:
     token: str = field(default="", repr=False)
     #: Whether it is asked to commit itself to keep what it has taken.
     commitment: bool = False
+    #: Whether it is asked afterwards if it lists what it has taken.
+    readback: bool = False
     #: File of the authorities that may have signed its certificate; None for those of the web.
     ca: Path | None = None
 

@@ -259,6 +259,7 @@ def _peer(name: str, table: PeerTable, folder: Path) -> Peer:
         url=table.url,
         token=table.token,
         commitment=table.commitment,
+        readback=table.readback,
         ca=_placed(table.ca, folder) if table.ca else None,
         port=table.port if table.host else 0,
         allow=tuple(Service(service) for service in table.allow),

@@ -99,6 +99,7 @@ class PeerTable(Table):
         default=["echo", "store"], description="a list of 'echo', 'store' and 'commit'"
     )
     commitment: Truth = Field(default=False, description="true or false")
+    readback: Truth = Field(default=False, description="true or false")
     profile: Literal["generic", "ohif", "weasis", "archive"] = Field(
         default="generic", description="'generic', 'ohif', 'weasis' or 'archive'"
     )

@@ -1,72 +1,50 @@
 """After delivery: a destination is asked whether it keeps what it has taken, and what if not."""
 
 import logging
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pydicom.uid import generate_uid
 
+from node.asking import Asker, ask_again, give_up
 from node.commitment import SUCCESS, CommitmentRequest, request_commitment
 from node.config import Peer
-from node.errors import retry_delay_seconds
 from node.ledger import confirmations
 from node.ledger.engine import Engine
 from node.peer import (
     AssociationLostError,
     AssociationRejectedError,
     NoContextError,
-    Timeouts,
     UnreachableError,
 )
+from node.readback import read_back_due
 from node.task import CommitmentReport, Confirmation, ConfirmationKind
 
 logger = logging.getLogger(__name__)
 
-#: How often an object is sent again because its destination does not have it.
-RESENDS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmSettings:
-    """How patiently a destination is asked about what it has taken."""
-
-    #: How long an answer to a request for storage commitment is waited for.
-    answer_seconds: float = 3600.0
-    #: How long the association of the request is kept open for it.
-    linger_seconds: float = 2.0
-    #: Questions without a good answer before the delivery waits for a person.
-    questions: int = 6
-    #: How often an object is sent again because the destination does not have it.
-    resends: int = RESENDS
-    #: Most objects in one request.
-    batch: int = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asker:
-    """Who asks whom, and how patiently."""
-
-    engine: Engine
-    peer: Peer
-    calling_ae: str
-    settings: ConfirmSettings
-    #: Pauses after a question without a good answer, the first and the longest, in seconds.
-    base_seconds: float
-    cap_seconds: float
-    timeouts: Timeouts
-
 
 def wanted(peer: Peer) -> tuple[ConfirmationKind, ...]:
     """Return what ``peer`` is asked of every object that it has taken."""
-    return (ConfirmationKind.COMMITMENT,) if peer.commitment else ()
+    asked = {
+        ConfirmationKind.COMMITMENT: peer.commitment,
+        ConfirmationKind.READBACK: peer.readback,
+    }
+    return tuple(kind for kind, want in asked.items() if want)
 
 
-def confirm_due(asker: Asker) -> int:
-    """Ask everything that is due now and return of how many objects that was."""
+def confirm_due(asker: Asker) -> None:
+    """Ask everything that is due now."""
+    kinds = wanted(asker.peer)
+    if ConfirmationKind.COMMITMENT in kinds:
+        _commitment_due(asker)
+    if ConfirmationKind.READBACK in kinds:
+        read_back_due(asker)
+
+
+def _commitment_due(asker: Asker) -> None:
     for each in confirmations.unanswered(asker.engine, asker.peer.name, _now()):
-        _postpone(asker, each, f"{asker.peer.name} never said whether it keeps it")
+        ask_again(asker, each, f"{asker.peer.name} never said whether it keeps it")
     due = confirmations.due(
         asker.engine,
         asker.peer.name,
@@ -76,7 +54,6 @@ def confirm_due(asker: Asker) -> int:
     )
     if due:
         _ask_commitment(asker, due)
-    return len(due)
 
 
 def _ask_commitment(asker: Asker, due: Sequence[Confirmation]) -> None:
@@ -104,7 +81,7 @@ def _ask_commitment(asker: Asker, due: Sequence[Confirmation]) -> None:
     except (AssociationRejectedError, NoContextError) as error:
         for each in due:
             words = f"whether it is kept cannot be asked: {error}"
-            _give_up(asker, _with(each, transaction_uid), words)
+            give_up(asker, _with(each, transaction_uid), words)
         return
     except (UnreachableError, AssociationLostError) as error:
         reason = str(error)
@@ -113,7 +90,7 @@ def _ask_commitment(asker: Asker, due: Sequence[Confirmation]) -> None:
             return
         reason = f"{peer.name} does not take the request for commitment (0x{status:04X})"
     for each in due:
-        _postpone(asker, _with(each, transaction_uid), reason)
+        ask_again(asker, _with(each, transaction_uid), reason)
 
 
 def record_report(engine: Engine, name: str, report: CommitmentReport, *, resends: int) -> bool:
@@ -135,40 +112,8 @@ def record_report(engine: Engine, name: str, report: CommitmentReport, *, resend
     return known
 
 
-def _postpone(asker: Asker, each: Confirmation, reason: str) -> None:
-    if each.attempt + 1 >= asker.settings.questions:
-        _give_up(asker, each, f"{reason}; asked {asker.settings.questions} times")
-        return
-    now = _now()
-    pause = retry_delay_seconds(
-        each.attempt,
-        base=asker.base_seconds,
-        cap=asker.cap_seconds,
-        jitter=random.random(),  # noqa: S311 - spreads retries, protects nothing
-    )
-    until = now + timedelta(seconds=pause)
-    confirmations.postpone(asker.engine, each, reason=reason, not_before=until, now=now)
-    extra = {**_about(each, "question_postponed"), "reason": reason, "retry_in_s": round(pause)}
-    logger.warning("not confirmed, will ask again", extra=extra)
-
-
-def _give_up(asker: Asker, each: Confirmation, reason: str) -> None:
-    confirmations.give_up(asker.engine, each, reason=reason, now=_now())
-    extra = {**_about(each, "delivery_parked"), "reason": reason}
-    logger.error("delivered but not confirmed, waits for a person", extra=extra)
-
-
 def _with(each: Confirmation, transaction_uid: str) -> Confirmation:
     return replace(each, transaction_uid=transaction_uid)
-
-
-def _about(each: Confirmation, event: str) -> dict[str, str | int]:
-    return {
-        "event": event,
-        "destination": each.destination,
-        "sop_instance": each.sop_instance_uid,
-        "question": str(each.kind),
-    }
 
 
 def _now() -> datetime:

@@ -17,8 +17,9 @@ from pynetdicom.association import Association
 
 from dicom_io.errors import DamagedFileError
 from node.answer import Answer, Fate, answer_of
+from node.asking import Asker, ConfirmSettings
 from node.config import Peer
-from node.confirm import Asker, ConfirmSettings, confirm_due, wanted
+from node.confirm import confirm_due, wanted
 from node.dicomweb import (
     RefusedEverythingError,
     UnclearAnswerError,
@@ -120,8 +121,8 @@ class Destination:
                 self._send_batch(deque(islice(left, len(batch))))
         return len(due)
 
-    def confirm_due(self) -> int:
-        """Ask what is due of what was delivered; return of how many objects that was."""
+    def confirm_due(self) -> None:
+        """Ask what is due of what was delivered."""
         settings = self._settings
         asker = Asker(
             engine=self._engine,
@@ -132,7 +133,7 @@ class Destination:
             cap_seconds=settings.cap_seconds,
             timeouts=settings.timeouts,
         )
-        return confirm_due(asker) if wanted(self._peer) else 0
+        confirm_due(asker)
 
     def _readable(self, due: Iterable[Delivery]) -> list[_Owed]:
         """Return each delivery with its stored object; park what the store has no more."""

@@ -23,6 +23,7 @@ from node.quiet import quiet_libraries
 _LARGEST_BATCH = 32_000_000
 _MOST_OBJECTS = 50
 _JSON = "application/dicom+json"
+_SOP_INSTANCE_UID = "00080018"
 #: What a data set or an answer that is not one makes the libraries raise.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ParseError)
 
@@ -88,6 +89,41 @@ def store_over_web(
             return _answers_of_conflict(peer, objects, response)
         _raise(_failed_request(peer, error), error)
     return _named_answers(peer, objects, content)
+
+
+def listed_over_web(
+    peer: Peer, series: tuple[str, str], *, only: str = "", timeouts: Timeouts
+) -> frozenset[str]:
+    """Return the SOP Instance UIDs that the service lists in a series (QIDO-RS, PS3.18 10.6).
+
+    Parameters
+    ----------
+    series
+        Study Instance UID and Series Instance UID.
+    only
+        SOP Instance UID to ask for; empty for all.
+
+    Raises
+    ------
+    UnreachableError
+        No connection, no answer in time, or none that can be read.
+    RefusedEverythingError
+        The service lists nothing to this node.
+    """
+    filters = {"SOPInstanceUID": only} if only else None
+    try:
+        with _client(peer, timeouts) as client:
+            matches = client.search_for_instances(*series, search_filters=filters)
+        return frozenset(str(match[_SOP_INSTANCE_UID]["Value"][0]) for match in matches)
+    except _UNREADABLE as error:
+        raise UnreachableError(f"{peer.name} answers a search not as DICOMweb does") from error
+    except requests.RequestException as error:
+        if error.response is not None and error.response.status_code == 404:
+            return frozenset()
+        answer = _failed_request(peer, error)
+        if answer.fate is Fate.POSTPONED:
+            raise UnreachableError(answer.reason) from error
+        raise RefusedEverythingError(answer.reason) from error
 
 
 def echo_over_web(peer: Peer, *, timeouts: Timeouts) -> Echo:

@@ -22,8 +22,9 @@ from dicom_io.errors import DicomInputError
 from dicom_io.header import read_header
 from dicom_io.part10 import part10_head
 from dicom_io.structure import Structure, read_structure
+from node.asking import RESENDS
 from node.commitment import PUSH_MODEL, take_report
-from node.confirm import RESENDS, record_report
+from node.confirm import record_report
 from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
 from node.errors import ConfigError, PortInUseError, StorageFullError
 from node.ledger import instances

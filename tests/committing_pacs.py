@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -11,7 +11,10 @@ from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import AllStoragePresentationContexts
-from pynetdicom.sop_class import StorageCommitmentPushModel
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+)
 
 from node.quiet import quiet_libraries
 
@@ -35,17 +38,21 @@ class CommittingPacs:
         From SOP Instance UID to the failure reason; None commits.
     status
         Of the N-ACTION.
-    roles
-        False: it does not negotiate the role that it has in its own association.
+    lists
+        Whether it lists an object, by SOP Instance UID; None: it takes no query.
+    most
+        Most objects in the answer to one query.
     """
 
     def __init__(
         self,
-        where: Where,
+        where: Where = Where.NEVER,
         *,
         failure: Callable[[str], int | None] = lambda uid: None,
         status: int = 0x0000,
         offers_commitment: bool = True,
+        lists: Callable[[str], bool] | None = None,
+        most: int = 100,
     ) -> None:
         self.where = where
         self.failure = failure
@@ -59,6 +66,11 @@ class CommittingPacs:
         #: Status that each report was answered with; None if it could not be made.
         self.answers: list[int | None] = []
         self._offers = offers_commitment
+        self._lists = lists
+        self._most = most
+        #: SOP Instance UIDs asked for by each query; empty for all of a series.
+        self.queries: list[str] = []
+        self.query_status = 0x0000
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -68,7 +80,13 @@ class CommittingPacs:
             entity.add_supported_context(context.abstract_syntax)
         if self._offers:
             entity.add_supported_context(StorageCommitmentPushModel)
-        handlers = [(evt.EVT_C_STORE, self._keep), (evt.EVT_N_ACTION, self._asked)]
+        if self._lists is not None:
+            entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+        handlers = [
+            (evt.EVT_C_STORE, self._keep),
+            (evt.EVT_N_ACTION, self._asked),
+            (evt.EVT_C_FIND, self._find),
+        ]
         self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = self._server.server_address[1]
         return self
@@ -100,6 +118,21 @@ class CommittingPacs:
     def _keep(self, event: evt.Event) -> int:
         self.stored[str(event.request.AffectedSOPInstanceUID)] += 1
         return 0x0000
+
+    def _find(self, event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        wanted = event.identifier
+        self.queries.append(str(wanted.SOPInstanceUID or ""))
+        if self.query_status != 0x0000:
+            yield self.query_status, None
+            return
+        asked = [self.queries[-1]] if self.queries[-1] else list(self.stored)
+        for uid in [uid for uid in asked if uid in self.stored and self._lists(uid)][: self._most]:
+            match = Dataset()
+            match.QueryRetrieveLevel = "IMAGE"
+            match.StudyInstanceUID = wanted.StudyInstanceUID
+            match.SeriesInstanceUID = wanted.SeriesInstanceUID
+            match.SOPInstanceUID = uid
+            yield 0xFF00, match
 
     def _asked(self, event: evt.Event) -> tuple[int, None]:
         content = event.action_information

@@ -1,5 +1,7 @@
 """Results come back by every way that Orthanc offers, and are there as they were made."""
 
+from dataclasses import replace
+
 import pytest
 from pydicom import dcmread
 
@@ -93,9 +95,30 @@ def test_orthanc_that_lost_an_object_gets_it_again(engine, tmp_path):
     assert sorted(kept) == ["2.25.1", "2.25.2"]
 
 
+@pytest.mark.parametrize("by", ["find", "qido"])
+def test_orthanc_lists_what_it_was_given(engine, tmp_path, by):
+    task = owe(engine, tmp_path, destination="pacs", count=2)
+
+    with orthanc(tmp_path / "orthanc", node_port=104, web=by == "qido") as pacs:
+        peer = service(pacs) if by == "qido" else place(pacs)
+        destination = Destination(engine, replace(peer, readback=True), SETTINGS)
+        destination.deliver_due()
+        pacs.delete("2.25.2")
+        destination.confirm_due()
+        known = confirmations.of_task(engine, task.id).values()
+
+    assert [one[ConfirmationKind.READBACK] for one in known] == [
+        ConfirmationState.CONFIRMED,
+        ConfirmationState.DUE,
+    ]
+
+
+def place(pacs: Orthanc) -> Peer:
+    return Peer(name="pacs", ae_title=pacs.ae_title, host="127.0.0.1", port=pacs.dicom_port)
+
+
 def committing(pacs: Orthanc) -> Peer:
-    place = {"ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.dicom_port}
-    return Peer(name="pacs", **place, commitment=True)
+    return replace(place(pacs), commitment=True)
 
 
 def committed(engine, task) -> int:
