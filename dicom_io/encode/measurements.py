@@ -116,7 +116,7 @@ def encode(
 
 def _description(regions: tuple[Region, ...], analysis: Analysis) -> str:
     warning = "NOT RELIABLE, strange image: " if analysis.is_strange else ""
-    labels = dict.fromkeys(_label(region) for region in regions)
+    labels = dict.fromkeys(region.label for region in regions)
     return f"regions: {warning}{', '.join(labels)}"
 
 
@@ -171,33 +171,29 @@ def _statements(writer: Writer) -> Iterator[Dataset]:
         yield writer.words(USE_RESTRICTION, NOT_FOR_DIAGNOSIS)
 
 
-def _label(region: Region) -> str:
-    if region.finding is not None:
-        return region.finding[1].label
-    return region.segment[1].label if region.segment is not None else ""
-
-
 def _group(region: Region, number: int, writer: Writer) -> Dataset:
     """Return a planar group (TID 1410); the numbers' names are read alone, beside the box."""
-    label = _label(region)
     named = region.finding or region.segment
-    tracking = writer.tracking("region", number, label)
+    tracking = writer.tracking("region", number, region.label)
     if region.finding is None and region.segment is not None:
         tracking = segment_tracking(region.segment[0], writer)
     items = [*tracking]
     if named is not None:
         items.append(writer.code(FINDING, named[1].concept))
-    items += [writer.words(LABEL, label), *_algorithm(region, writer), _region(region, writer)]
+    items += [
+        writer.words(LABEL, region.label),
+        *_algorithm(region, writer),
+        _region(region, writer),
+    ]
     return writer.group([*items, *_numbers(region, writer), *_explained(region, writer)], "1410")
 
 
 def _algorithm(region: Region, writer: Writer) -> list[Dataset]:
-    explained = region.explanation
-    if region.segment is not None or explained is None:
-        return writer.algorithm(writer.analysis.model.name)
-    return writer.algorithm(
-        f"{writer.analysis.model.name}, {method_text(explained[1])}", parameter_text(explained[1])
-    )
+    model = writer.analysis.model.name
+    if not region.box.is_evidence:
+        return writer.algorithm(model)
+    explained = region.explanations[0][1]
+    return writer.algorithm(f"{model}, {method_text(explained)}", parameter_text(explained))
 
 
 def _region(region: Region, writer: Writer) -> Dataset:
@@ -216,7 +212,7 @@ def _region(region: Region, writer: Writer) -> Dataset:
 
 def _numbers(region: Region, writer: Writer) -> Iterator[Dataset]:
     warning = _STRANGE if writer.analysis.is_strange else ""
-    named = f"{warning}AI {_label(region)}"
+    named = f"{warning}AI {region.label}"
     if region.finding is not None:
         finding = region.finding[1]
         require_probability(finding)
@@ -226,7 +222,7 @@ def _numbers(region: Region, writer: Writer) -> Iterator[Dataset]:
     if region.segment is not None and milliliters is not None:
         volume = round(int(region.segment[1].mask.sum()) * milliliters, 6)
         yield writer.number(_named(VOLUME, f"{named} volume"), volume, MILLILITER)
-    share = OUTLINED_SHARE if region.segment is not None else EVIDENCE_SHARE
+    share = EVIDENCE_SHARE if region.box.is_evidence else OUTLINED_SHARE
     yield writer.percent(share, round(region.box.share, 4))
 
 
@@ -239,12 +235,16 @@ def _named(code: Code, meaning: str) -> Code:
 
 
 def _explained(region: Region, writer: Writer) -> Iterator[Dataset]:
-    """Yield method, grade and pictures of the explanation; the slot of TID 1410 for them."""
-    if region.explanation is None:
+    """Yield method and grade of the best explanation, and the pictures of all.
+
+    TID 1410 has the slot for them.
+    """
+    if not region.explanations:
         return
-    index, explanation = region.explanation
-    yield writer.words(EXPLANATION_OF, subject_text(explanation))
-    yield from explanation_codes(explanation, writer)
-    for dataset in heatmap_objects(explanation, index, writer):
-        reference = sop_reference(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
-        yield writer.image(VISUAL_EXPLANATION, reference)
+    best = region.explanations[0][1]
+    yield writer.words(EXPLANATION_OF, subject_text(best))
+    yield from explanation_codes(best, writer)
+    for index, explanation in region.explanations:
+        for dataset in heatmap_objects(explanation, index, writer):
+            reference = sop_reference(str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
+            yield writer.image(VISUAL_EXPLANATION, reference)

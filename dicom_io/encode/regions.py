@@ -18,6 +18,9 @@ from dicom_io.volume import Volume
 _WORTH_A_BOX = (MORPHOLOGICALLY_ABNORMAL, SPATIAL_CONCEPT)
 _BEST_FIRST = tuple(Grade)
 
+#: With their numbers within the analysis.
+_Explanations = tuple[tuple[int, Explanation], ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
@@ -31,6 +34,8 @@ class Box:
     last_column: int
     #: How much of what the slice shows lies within the box, 0 to 1.
     share: float
+    #: Whether it is of a heatmap; else of an outline.
+    is_evidence: bool
 
     @property
     def outline(self) -> tuple[float, ...]:
@@ -51,60 +56,71 @@ class Region:
     #: With its number within the analysis.
     finding: tuple[int, Finding] | None = None
     segment: tuple[int, Segment] | None = None
-    #: The explanation that the box, or a picture beside it, is taken from.
-    explanation: tuple[int, Explanation] | None = None
+    #: Why: the explanation to look at comes first.
+    explanations: tuple[tuple[int, Explanation], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What the model calls it."""
+        named = self.finding or self.segment
+        return named[1].label if named is not None else ""
 
 
 def regions_of(analysis: Analysis, volume: Volume) -> tuple[Region, ...]:
-    """Return the regions of present findings, then of outlined structures that are no anatomy.
+    """Return the regions of present findings, then of structures that have to be looked at.
 
     A finding lies where a structure of the same label was outlined; else where its best released
-    heatmap reaches the threshold of the outline. What has neither has no region.
+    heatmap reaches the threshold of the outline. What has neither has no region. Anatomy has one
+    only if it was explained: where the evidence for it lies.
 
     Raises
     ------
     EncodingError
         A heatmap is not on the grid of its source, or holds values that are not finite.
     """
-    return (*_of_findings(analysis, volume), *_of_structures(analysis))
+    released = tuple(released_explanations(analysis, volume))
+    return (*_of_findings(analysis, released), *_of_structures(analysis, released))
 
 
-def _of_findings(analysis: Analysis, volume: Volume) -> Iterator[Region]:
+def _of_findings(analysis: Analysis, released: _Explanations) -> Iterator[Region]:
     filled = {s.label: (i, s) for i, s in enumerate(analysis.segments) if s.mask.any()}
-    released = list(released_explanations(analysis, volume))
     for index, finding in enumerate(analysis.findings):
         if not finding.present:
             continue
-        explanation = _best(finding.label, released)
+        explanations = _best_first(finding.label, released)
         segment = filled.get(finding.label)
-        box = None
-        if segment is not None:
-            box = mask_box(segment[1].mask)
-        elif explanation is not None:
-            box = hot_box(explanation[1])
+        box = mask_box(segment[1].mask) if segment is not None else _evidence_box(explanations)
         if box is not None:
             yield Region(
-                box=box, finding=(index, finding), segment=segment, explanation=explanation
+                box=box, finding=(index, finding), segment=segment, explanations=explanations
             )
 
 
-def _of_structures(analysis: Analysis) -> Iterator[Region]:
+def _of_structures(analysis: Analysis, released: _Explanations) -> Iterator[Region]:
     found = {finding.label for finding in analysis.findings if finding.present}
     for index, segment in enumerate(analysis.segments):
-        shown = segment.label not in found and segment_category(segment.concept) in _WORTH_A_BOX
-        box = mask_box(segment.mask) if shown and segment.mask.any() else None
+        if segment.label in found or not segment.mask.any():
+            continue
+        explanations = _best_first(segment.label, released)
+        worth = segment_category(segment.concept) in _WORTH_A_BOX
+        box = mask_box(segment.mask) if worth else _evidence_box(explanations)
         if box is not None:
-            yield Region(box=box, segment=(index, segment))
+            yield Region(box=box, segment=(index, segment), explanations=explanations)
 
 
-def _best(label: str, released: list[tuple[int, Explanation]]) -> tuple[int, Explanation] | None:
-    """Return the explanation of a label to look at: for itself before a contrast, then by grade."""
+def _best_first(label: str, released: _Explanations) -> _Explanations:
+    """Return the explanations of a label: for itself before contrasts, then by grade."""
     of_label = [each for each in released if each[1].target == label]
-    return min(
-        of_label,
-        key=lambda each: (each[1].against is not None, _BEST_FIRST.index(grade_of(each[1]))),
-        default=None,
+    return tuple(
+        sorted(
+            of_label,
+            key=lambda each: (each[1].against is not None, _BEST_FIRST.index(grade_of(each[1]))),
+        )
     )
+
+
+def _evidence_box(explanations: _Explanations) -> Box | None:
+    return hot_box(explanations[0][1]) if explanations else None
 
 
 def hot_box(explanation: Explanation) -> Box | None:
@@ -118,16 +134,18 @@ def hot_box(explanation: Explanation) -> Box | None:
     if not hot[index].any():
         index = int(hot.sum(axis=(1, 2)).argmax())
     relevance = explanation.heatmap.relevance[:, index].sum(axis=0, dtype=np.float64)
-    return _box_of_focus(index, hot[index], np.maximum(relevance, 0.0))
+    return _box_of_focus(index, hot[index], np.maximum(relevance, 0.0), is_evidence=True)
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:
     """Return the box of a mask's largest part on the slice that shows most of it."""
     index = int(mask.sum(axis=(1, 2)).argmax())
-    return _box_of_focus(index, mask[index], mask[index].astype(np.float64))
+    return _box_of_focus(index, mask[index], mask[index].astype(np.float64), is_evidence=False)
 
 
-def _box_of_focus(index: int, focus: NDArray[np.bool_], weight: NDArray[np.float64]) -> Box | None:
+def _box_of_focus(
+    index: int, focus: NDArray[np.bool_], weight: NDArray[np.float64], *, is_evidence: bool
+) -> Box | None:
     """Return the box of the connected part that weighs most; diagonal neighbors are connected."""
     if not focus.any():
         return None
@@ -142,4 +160,5 @@ def _box_of_focus(index: int, focus: NDArray[np.bool_], weight: NDArray[np.float
         last_row=int(rows.stop) - 1,
         last_column=int(columns.stop) - 1,
         share=inside / float(weight.sum()),
+        is_evidence=is_evidence,
     )

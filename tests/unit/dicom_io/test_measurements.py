@@ -202,7 +202,20 @@ def test_anatomy_gets_no_box_and_a_finding_lies_in_the_structure_of_its_name():
     (region,) = regions_of(make_analysis(source, segments=segments), source.volume)
 
     assert region.finding[1].label == region.segment[1].label == "synthetic lesion"
-    assert region.explanation is not None
+    assert [each.method for _, each in region.explanations] == ["layer_cam"]
+
+
+def test_anatomy_that_was_explained_gets_the_box_of_its_evidence():
+    source = make_input()
+    explanation = make_explanation(source, target="liver")
+    analysis = make_analysis(
+        source, findings=(), segments=(make_segment(source, "liver"),), explanations=(explanation,)
+    )
+
+    (region,) = regions_of(analysis, source.volume)
+
+    assert region.box == hot_box(explanation)
+    assert region.box.is_evidence
 
 
 def test_numbers_of_a_strange_image_say_so_themselves():
