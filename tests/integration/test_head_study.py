@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from dicom_io.encode.source_series import Subject, encode_source_series
+from dicom_io.reported import report_in
 from dicom_io.volume import Volume
 from tests import peers
 from tests.build import CREATED, OBLIQUE, t1_head_volume
@@ -40,7 +41,6 @@ MIDDLE_MM = np.array([0.0, 20.0, -5.0])
 #: Brighter than anything in the head.
 MARKER_VALUE = 400.0
 
-VOLUME = highdicom.sr.CodedConcept("118565006", "SCT", "Volume")
 _NETWORK = (
     "$torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.ReLU(), "
     "torch.nn.Conv3d(2, 2, 1))"
@@ -82,7 +82,7 @@ run = [
   { model = "brain_meshnet3", explain = [{ method = "layer_cam", depth = 0.8 }] },
   { model = "marker", explain = ["layer_cam"] },
 ]
-results = ["report", "segmentation", "bands", "overlay"]
+results = ["report", "measurements", "segmentation", "bands", "overlay"]
 send_to = ["pacs"]
 """
 
@@ -94,12 +94,13 @@ class Arrived:
     slicing: str
     objects: tuple[Path, ...]
 
-    def of(self, modality: str, text: str) -> Dataset:
-        """Return the one object of a modality whose series description contains a text."""
+    def of(self, modality: str, *texts: str) -> Dataset:
+        """Return the one object of a modality whose series description contains all texts."""
         found = [
             dataset
             for dataset in map(dcmread, self.objects)
-            if dataset.Modality == modality and text in dataset.SeriesDescription
+            if dataset.Modality == modality
+            and all(text in dataset.SeriesDescription for text in texts)
         ]
         assert len(found) == 1, [dataset.SeriesDescription for dataset in found]
         return found[0]
@@ -140,7 +141,8 @@ def explained(hospital, studies) -> Arrived:
     pacs, port, folder = hospital
     uid = _write_study(folder / "sent" / "explained", "explained")
     _storescu(folder / "sent" / "explained", port, called="XAI_HEAD")
-    held = _wait_for_reports(pacs, folder / "held", {uid: 2})
+    # Of each model the report, and the measurements that viewers draw.
+    held = _wait_for_reports(pacs, folder / "held", {uid: 4})
     return Arrived(slicing="axial", objects=tuple(held[uid]))
 
 
@@ -220,15 +222,15 @@ def test_the_explained_marker_glows_on_the_left_in_bands_and_overlay(explained):
 
 
 def test_the_real_networks_explanations_arrive_measured(explained):
-    report = explained.of("SR", "White")
-    items = list(_items(report))
+    items = list(_items(explained.of("SR", "report", "White")))
+    regions = explained.of("SR", "regions", "White")
     names = [
         str(i.ConceptNameCodeSequence[0].CodeMeaning)
         for i in items
         if "ConceptNameCodeSequence" in i
     ]
     assert names.count("Comprehensiveness above displaced masks") == 2
-    slot = [i for i in items if _is_code(i, "130401", "DCM")]
+    slot = [i for i in _items(regions) if _is_code(i, "130401", "DCM")]
     referred = {
         str(i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
         for i in slot
@@ -385,12 +387,8 @@ def _fetched(pacs: Orthanc, study_uid: str, folder: Path) -> list[Path]:
 
 def _volumes_ml(arrived: Arrived) -> dict[str, float]:
     """Return what the tissue report states: meaning of each finding to its volume."""
-    report = arrived.of("SR", "White")
-    groups = highdicom.sr.EnhancedSR.from_dataset(report).content
-    return {
-        group.finding_type.meaning: float(group.get_measurements(VOLUME)[0].value)
-        for group in groups.get_volumetric_roi_measurement_groups()
-    }
+    report = report_in(arrived.of("SR", "White"))
+    return {s.meaning: s.volume_ml for s in report.segments if s.volume_ml is not None}
 
 
 def _named(volumes: dict[str, float], name: str) -> float:

@@ -86,7 +86,11 @@ def strange(config, tmp_path_factory):
 
 def sentences(folder):
     """Every text of the report."""
-    (report,) = (each.path for each in list_results(folder / "out") if each.modality == "SR")
+    (report,) = (
+        each.path
+        for each in list_results(folder / "out")
+        if each.series_description.startswith("AI report")
+    )
     return list(texts_of(dcmread(report)))
 
 

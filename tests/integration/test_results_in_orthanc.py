@@ -1,12 +1,12 @@
 """A real PACS takes every result object and gives it back unchanged."""
 
 import subprocess
+from importlib.metadata import entry_points
 
 import numpy as np
 import pydicom
 import pytest
 
-from dicom_io.encode import relevance_bands, report, secondary_capture, segmentation
 from dicom_io.encode.objects import encode_analyses
 from tests.build_analysis import (
     OBLIQUE,
@@ -20,12 +20,7 @@ from tests.build_analysis import (
 from tests.orthanc import orthanc
 from tests.peers import require
 
-ENCODERS = {
-    "report": report.encode,
-    "overlay": secondary_capture.encode,
-    "bands": relevance_bands.encode,
-    "segmentation": segmentation.encode,
-}
+ENCODERS = {entry.name: entry.load() for entry in entry_points(group="pellucid.encoders")}
 SOURCES = {
     "oblique": (lambda: make_input(OBLIQUE, "MR"), "1"),
     "multi-frame": (make_enhanced_input, "2"),
