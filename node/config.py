@@ -85,7 +85,6 @@ class Peer:
     port: int = 0
     allow: tuple[Service, ...] = (Service.ECHO, Service.STORE)
     profile: str = "generic"
-
     #: Where its DICOMweb begins; empty: objects go to it by C-STORE.
     url: str = ""
     #: Shown to the service with every request; never to be told to anyone else.
@@ -96,6 +95,7 @@ class Peer:
     readback: bool = False
     #: File of the authorities that may have signed its certificate; None for those of the web.
     ca: Path | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainSpec:

@@ -256,14 +256,14 @@ def _peer(name: str, table: PeerTable, folder: Path) -> Peer:
         name=name,
         ae_title=table.ae_title,
         host=table.host,
+        port=table.port if table.host else 0,
+        allow=tuple(Service(service) for service in table.allow),
+        profile=table.profile,
         url=table.url,
         token=table.token,
         commitment=table.commitment,
         readback=table.readback,
         ca=_placed(table.ca, folder) if table.ca else None,
-        port=table.port if table.host else 0,
-        allow=tuple(Service(service) for service in table.allow),
-        profile=table.profile,
     )
 
 

@@ -150,8 +150,8 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 commit=Service.COMMIT in peer.allow,
             )
             for peer in config.peers.values()
-        ),
             if peer.host
+        ),
         device_uid=config.site.device_uid,
         floor_bytes=int(config.storage.reserve_gb * 1e9),
         # Storing makes a second and a third copy of what it stores.

@@ -232,10 +232,6 @@ delivery = Table(
     Index(None, "destination", "state", "not_before"),
 )
 
-audit = Table(
-    "audit",
-    metadata,
-    Column("id", _RowId, primary_key=True),
 # What a destination is asked of an object that it has taken; a row for each question.
 confirmation = Table(
     "confirmation",
@@ -265,6 +261,10 @@ commitment_request = Table(
     Column("asked", UtcTime, nullable=False),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _RowId, primary_key=True),
     Column("at", UtcTime, nullable=False),
     Column("event", String(64), nullable=False),
     Column("actor", Text, nullable=False),
