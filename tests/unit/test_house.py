@@ -27,7 +27,6 @@ CATCH_ALL = frozenset(
         "node/worker.py:_renew_until",
         "node/worker.py:work_once",
     }
-        "node/worker.py:tell_once",
 )
 
 
