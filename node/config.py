@@ -15,6 +15,7 @@ from dicom_io.origin import Site
 from dicom_io.select import Selector
 from dicom_io.uids import named_uid
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, provider
+from node.profiles import GENERIC, PROFILES
 from node.task import Priority
 
 
@@ -23,9 +24,9 @@ class Service(StrEnum):
 
     ECHO = "echo"
     STORE = "store"
-
     #: Tell us, on an association of its own, what it has committed itself to keep.
     COMMIT = "commit"
+
 
 class OnFail(StrEnum):
     """What happens to a heatmap whose measures fail."""
@@ -165,8 +166,9 @@ class Route:
     priority: Priority = Priority.ROUTINE
     budget: BudgetSettings = BudgetSettings()
     gate: GateSettings = GateSettings()
-    #: Names of encoders, in the order of the configuration.
-    results: tuple[str, ...]
+    #: Names of encoders, in the order of the configuration; None: what the profile of each
+    #: destination asks for.
+    results: tuple[str, ...] | None = None
     #: Names of peers, and ``@sender``.
     send_to: tuple[str, ...] = ()
     mode: Mode = Mode.RESEARCH
@@ -238,7 +240,7 @@ def site_of(node: NodeSettings, *, institution: str = "", serial_number: str = "
 
 
 def plan_of(config: Config, route: Route) -> Plan:
-    """Return what the inference child needs to run ``route``."""
+    """Return what the inference child needs to run ``route`` for nobody in particular."""
     return Plan(
         select=route.select,
         steps=tuple(
@@ -246,7 +248,7 @@ def plan_of(config: Config, route: Route) -> Plan:
             for step in route.steps
         ),
         gate=route.gate,
-        results=route.results,
+        results=PROFILES[GENERIC] if route.results is None else route.results,
         budget=route.budget,
     )
 
@@ -266,9 +268,11 @@ def config_hash(config: Config, route: Route) -> str:
 
     That is what the plan holds (files of a model by their hashes, not by their place), what is
     written into objects (site, mode, contact), and the versions of the packages that provide
-    the plug-ins. Comments, peers, times and routing conditions are not in it.
+    the plug-ins. Comments, peers, times and routing conditions are not in it, nor is what
+    destinations take: their profiles choose among objects whose identifiers stay the same.
     """
     plan = asdict(plan_of(config, route))
+    plan["results"] = "by profile" if route.results is None else route.results
     for step in plan["steps"]:
         del step["model"]["bundle"]
         # What explains is in the step itself, whoever named it.

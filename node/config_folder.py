@@ -48,9 +48,6 @@ from node.plugins import ENCODERS, EXPLAINERS, MODELS, names
 from node.problems import InvalidConfigError, Problem
 from node.task import Priority
 
-#: What a route sends if it does not say.
-DEFAULT_RESULTS = ("report", "segmentation", "bands", "overlay")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
@@ -283,7 +280,7 @@ def _route(table: RouteTable, models: Mapping[str, ModelSettings]) -> Route:
         gate=GateSettings(
             on_fail=OnFail(table.gate.on_fail), limits=limits, measure=table.gate.measure
         ),
-        results=DEFAULT_RESULTS if table.results is None else tuple(table.results),
+        results=None if table.results is None else tuple(table.results),
         send_to=tuple(table.send_to),
         mode=Mode(table.mode),
         contact=table.contact,

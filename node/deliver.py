@@ -42,6 +42,7 @@ from node.peer import (
     store,
     stored_object,
 )
+from node.profiles import FALLBACKS
 from node.task import Delivery
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,8 @@ class Destination:
             self._postpone([left[0][0]], None, f"sending failed here ({type(error).__name__})")
 
     def _send(self, association: Association, delivery: Delivery, item: StoredObject) -> None:
+        if not outbox.still_owed(self._engine, delivery):
+            return
         try:
             status = store(self._peer, association, item)
         except NoContextError as error:
@@ -288,7 +291,14 @@ class Destination:
         logger.error("not delivered, waits for a person", extra=extra)
 
     def _refuse(self, delivery: Delivery, status: int | None, reason: str) -> None:
-        outbox.refuse(self._engine, delivery, status=status, reason=reason, now=_now())
+        outbox.refuse(
+            self._engine,
+            delivery,
+            status=status,
+            reason=reason,
+            now=_now(),
+            instead=FALLBACKS,
+        )
         extra = {**_about(delivery, "delivery_refused"), "reason": reason}
         logger.error("refused by the destination", extra=extra)
 

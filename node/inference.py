@@ -171,15 +171,21 @@ def _fulfill(
         )
         plan = pipeline.load_plan(order.plan, models.get, settings)
     analyses: list[Analysis] = []
-    datasets = pipeline.run(order.study, order.origin, plan, stage=stage, told=analyses.extend)
+    objects = pipeline.run(order.study, order.origin, plan, stage=stage, told=analyses.extend)
     order.folder.mkdir(parents=True, exist_ok=True)
-    files = tuple(order.folder / f"{index}.dcm" for index in range(len(datasets)))
+    files = tuple(order.folder / f"{index}.dcm" for index in range(len(objects)))
     with stage("write"):
-        for dataset, file in zip(datasets, files, strict=True):
-            dataset.save_as(file, enforce_file_format=True)
+        for made, file in zip(objects, files, strict=True):
+            made.dataset.save_as(file, enforce_file_format=True)
     failures = tuple(failure_text(failure) for each in analyses for failure in each.failures)
-    explained = tuple(outcome_text(made) for each in analyses for made in each.explanations)
-    return Result(files=files, seconds=seconds, failures=failures, explained=explained)
+    explained = tuple(outcome_text(each) for one in analyses for each in one.explanations)
+    return Result(
+        files=files,
+        results=tuple(made.result for made in objects),
+        seconds=seconds,
+        failures=failures,
+        explained=explained,
+    )
 
 
 def _progress(channel: Channel) -> Callable[[int, int], None]:

@@ -29,6 +29,8 @@ class Result:
 
     #: Files that the child has written, in the order in which they should be sent.
     files: tuple[Path, ...]
+    #: Name of the result that each file is; empty if the child does not tell.
+    results: tuple[str, ...] = ()
     #: Stage to wall-clock seconds, in the order of the stages.
     seconds: Mapping[str, float]
     #: One sentence for each explanation that could not be made.
@@ -61,6 +63,7 @@ def result_to_message(result: Result) -> dict[str, Any]:
     """Return the result as values that JSON knows."""
     return {
         "files": [str(file) for file in result.files],
+        "results": list(result.results),
         "seconds": dict(result.seconds),
         "failures": list(result.failures),
         "explained": list(result.explained),
@@ -72,6 +75,7 @@ def result_from_message(message: Mapping[str, Any]) -> Result:
     return TypeAdapter(Result).validate_python(
         {
             "files": message["files"],
+            "results": message.get("results", ()),
             "seconds": message["seconds"],
             "failures": message.get("failures", ()),
             "explained": message.get("explained", ()),

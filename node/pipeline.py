@@ -4,13 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-from pydicom import Dataset
-
 from ai.analyze import AnalyzeSettings, ExplainerRequest, analyze
 from ai.model import Model
 from ai.settings import ModelSettings
 from dicom_io.analysis import Analysis
-from dicom_io.encode.objects import Encoder, encode_analyses
+from dicom_io.encode.objects import Encoded, Encoder, encode_results
 from dicom_io.origin import Origin
 from dicom_io.read import Input, read_inputs
 from dicom_io.select import Selector
@@ -54,7 +52,7 @@ def run(
     *,
     stage: Stage = nullcontext,
     told: Callable[[Sequence[Analysis]], None] = _to_nobody,
-) -> tuple[Dataset, ...]:
+) -> tuple[Encoded, ...]:
     """Return every object that this study and this plan result in.
 
     Parameters
@@ -74,7 +72,7 @@ def run(
     inputs, released = release(study, plan, stage=stage)
     told(released)
     with stage("encode"):
-        return encode_analyses(released, inputs, origin, plan.encoders)
+        return encode_results(released, inputs, origin, plan.encoders)
 
 
 def release(

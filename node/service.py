@@ -33,6 +33,7 @@ from node.ledger import outbox, tasks
 from node.ledger.engine import Engine, open_ledger
 from node.ledger.future import forget_future
 from node.log import LogStyle
+from node.negotiate import Negotiations, NegotiationSettings, peers_to_ask
 from node.ownership import only_node
 from node.receive import ReceiveSettings
 from node.routing import matching_routes
@@ -178,9 +179,11 @@ class _Node:
     def run(self, stop: threading.Event, ready: Callable[[int], object]) -> None:
         """Start everything, keep it alive until told to stop, end everything."""
         deliveries = self._deliveries()
+        negotiations = self._negotiations()
         clock = Clock()
         try:
             port = self._start_receiver()
+            negotiations.start()
             self._start_workers()
             deliveries.start()
             self._wind(clock, deliveries)
@@ -191,6 +194,7 @@ class _Node:
                     child.look()
                 wait_for_change(self._children, _LOOK_SECONDS)
         finally:
+            negotiations.stop()
             self._end(deliveries, clock)
 
     def _start_receiver(self) -> int:
@@ -248,6 +252,16 @@ class _Node:
             cap_seconds=pace.delivery_cap_seconds,
         )
         return Deliveries(self._engine, self._config.peers.values(), settings)
+
+    def _negotiations(self) -> Negotiations:
+        pace, config = self._pace, self._config
+        settings = NegotiationSettings(
+            calling_ae=config.node.ae_title,
+            base_seconds=pace.delivery_base_seconds,
+            cap_seconds=pace.delivery_cap_seconds,
+        )
+        peers = peers_to_ask(config.peers, config.routes)
+        return Negotiations(self._engine, peers, settings)
 
     def _wind(self, clock: Clock, deliveries: Deliveries) -> None:
         """Wind the clock: a few sweeps, each safe to run at any time and to miss."""

@@ -1,7 +1,7 @@
 """A small PACS that stands in for a real one, in the demo and in the tests."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -32,6 +32,8 @@ class StandInPacs:
     answer
         From SOP Instance UID to the status of the C-STORE; an object is kept only with 0x0000.
         None accepts all.
+    refused
+        SOP classes of which it accepts no presentation context.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class StandInPacs:
         ae_title: str = "STANDIN",
         port: int = 0,
         answer: Callable[[str], int] | None = None,
+        refused: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.ae_title = ae_title
         self.port = port
         self._answer = answer
+        self._refused = frozenset(refused)
         self._counts: Counter[str] = Counter()
         self._server: ThreadedAssociationServer | None = None
 
@@ -64,7 +68,8 @@ class StandInPacs:
         entity = ApplicationEntity(self.ae_title)
         entity.add_supported_context(_VERIFICATION)
         for context in AllStoragePresentationContexts:
-            entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
+            if context.abstract_syntax not in self._refused:
+                entity.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES)
         self._server = entity.start_server(
             ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._keep)]
         )

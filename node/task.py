@@ -61,6 +61,8 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
     #: The destination said no for good.
     REFUSED = "refused"
+    #: Superseded or retracted before it was there: never sent.
+    WITHDRAWN = "withdrawn"
 
 
 class ConfirmationKind(StrEnum):
@@ -149,10 +151,27 @@ class NewDelivery:
 
     #: Name of the peer; None keeps the object without sending it (``mode = "shadow"``).
     destination: str | None
+    #: Name of the result, as routes use it, or of a note; empty if nobody told.
+    result: str = ""
+    series_instance_uid: str = ""
     sop_class_uid: str
     sop_instance_uid: str
+    #: Name and version of the model that the object is of; empty if it is of none.
+    model: str = ""
+    model_version: str = ""
     #: File in the store.
     path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedResult:
+    """A result that a destination was not offered, because it is known not to take it."""
+
+    destination: str
+    #: Name of the result.
+    result: str
+    #: Name of the result that it gets instead; empty if nothing says the same.
+    instead: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +190,10 @@ class Delivery:
     not_before: datetime
     #: Last C-STORE status, or None if the destination never answered.
     status: int | None
+    #: Name of the result that it is, or of a note; empty where nobody asked or nobody knows.
+    result: str = ""
+    #: The object no longer counts, wherever it is.
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import logging
 import random
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dicom_io.errors import EncodingError
-from dicom_io.header import read_header
 from dicom_io.origin import Origin
 from dicom_io.select import select_series
 from dicom_io.study import Study, group_studies
-from node import store
 from node.child import (
     AbandonedError,
     ChildDiedError,
@@ -25,7 +23,7 @@ from node.child import (
     RemoteError,
     TimeLimitError,
 )
-from node.config import Config, Mode, Plan, Route, config_hash, plan_of
+from node.config import Config, Plan, Route
 from node.errors import (
     ConfigError,
     class_names,
@@ -33,12 +31,18 @@ from node.errors import (
     retry_delay_seconds,
     state_after,
 )
+from node.handover import hand_over
 from node.ledger import instances, studies, tasks
 from node.ledger.engine import Engine
 from node.order import Order, Result
+from node.origins import origin_of
+from node.outcomes import tell_next
+from node.profiles import Share
 from node.progress import Progress, clear_progress, write_progress
 from node.routing import destinations_of
-from node.task import NewDelivery, State, Task
+from node.shares import plan_for, refused_results, shares_of
+from node.task import NewDelivery, RefusedResult, State, Task
+from node.withdraw import predecessors, withdraw_next_superseded
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +77,16 @@ class WorkerSettings:
     #: First pause before a retry, and the longest.
     retry_base_seconds: float = 15.0
     retry_cap_seconds: float = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fulfilled:
+    """What came of one task, before it is recorded."""
+
+    result: Result
+    owed: tuple[NewDelivery, ...]
+    #: What destinations are known not to take of it.
+    refused: tuple[RefusedResult, ...]
 
 
 class Lease:
@@ -123,13 +137,16 @@ class Worker:
         self._child = InferenceChild(settings.child)
         self._stage = ""
         self._warned = False
+        #: Moment of the monotonic clock before which nobody is told anything.
+        self._tell_after = 0.0
 
     def run(self) -> None:
         """Work until told to stop."""
         try:
             self._child.start()
             while not self._stop.is_set():
-                if not self.work_once():
+                told = self.tell_once()
+                if not self.work_once() and not told:
                     self._stop.wait(self._settings.poll_seconds)
         finally:
             self.end()
@@ -137,6 +154,27 @@ class Worker:
     def end(self) -> None:
         """End the child, whatever it is doing."""
         self._child.end()
+
+    def tell_once(self) -> bool:
+        """Tell destinations of one task without a result, and of one that was superseded.
+
+        Returns whether there was one.
+        """
+        settings = self._settings
+        version = settings.software_version
+        if time.monotonic() < self._tell_after:
+            return False
+        try:
+            told = tell_next(self._engine, settings.config, software_version=version)
+            withdrew = withdraw_next_superseded(
+                self._engine, settings.config, software_version=version
+            )
+        except Exception as error:  # noqa: BLE001 - a loop: what is untold stays untold
+            self._tell_after = time.monotonic() + settings.retry_base_seconds
+            extra = {"event": "outcome_postponed", "error": class_names(error)[0]}
+            logger.warning("destinations cannot be told now, will retry", extra=extra)
+            return False
+        return told or withdrew
 
     def work_once(self) -> bool:
         """Claim one task and see it through; return whether there was one."""
@@ -148,9 +186,8 @@ class Worker:
         lease = Lease(self._engine, task, settings.lease_seconds)
         try:
             with lease.renewed():
-                result, deliveries = self._fulfill(task, lease)
-                told = (*result.explained, *result.failures)
-                finished = tasks.finish(self._engine, task, deliveries, _now(), explained=told)
+                done = self._fulfill(task, lease)
+                finished = self._finish(task, done)
         except AbandonedError:
             self._hand_back(task, lease)
         except (ChildDiedError, TimeLimitError) as error:
@@ -158,16 +195,18 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the worker's loop: node.errors decides
             self._give_up(task, error)
         else:
-            _log_result(task, result, finished=finished)
+            _log_result(task, done.result, finished=finished)
         finally:
             clear_progress(settings.config.node.data, settings.name)
             shutil.rmtree(self._folder(task), ignore_errors=True)
         return True
 
-    def _fulfill(self, task: Task, lease: Lease) -> tuple[Result, tuple[NewDelivery, ...]]:
-        route = _route_of(self._settings.config, task)
+    def _fulfill(self, task: Task, lease: Lease) -> _Fulfilled:
+        config = self._settings.config
+        route = _route_of(config, task)
         study = _study_of(self._engine, task)
-        plan = plan_of(self._settings.config, route)
+        shares = self._shares(task, route)
+        plan = plan_for(config, route, shares)
         order = Order(
             study=study,
             origin=self._origin(task, route, study, plan),
@@ -180,57 +219,37 @@ class Worker:
             told=lambda message: self._note(task, message),
         )
         self._warn_unless_isolated()
-        return result, self._deliveries(task, route, study, result)
+        owed = hand_over(result, self._folder(task), study, data=config.node.data, shares=shares)
+        return _Fulfilled(result=result, owed=owed, refused=refused_results(shares))
 
     def _origin(self, task: Task, route: Route, study: Study, plan: Plan) -> Origin:
-        config = self._settings.config
         selected = [select_series(study, selector) for selector in plan.select]
-        return Origin(
-            study_instance_uid=study.study_instance_uid,
-            generation=task.generation,
-            input_sop_instance_uids=tuple(
-                sorted(
-                    {
-                        instance.sop_instance_uid
-                        for series in selected
-                        if series is not None
-                        for instance in series.instances
-                    }
-                )
-            ),
-            route=route.name,
-            # Of what runs now: the configuration may have been mended since the task was made.
-            config_hash=config_hash(config, route),
-            created=task.created,
-            site=config.site,
+        return origin_of(
+            task,
+            route,
+            config=self._settings.config,
             software_version=self._settings.software_version,
-            mode="clinical" if route.mode is Mode.CLINICAL else "research",
-            contact=route.contact,
+            inputs=(
+                instance.sop_instance_uid
+                for series in selected
+                if series is not None
+                for instance in series.instances
+            ),
+            predecessors=predecessors(self._engine, task),
         )
 
-    def _deliveries(
-        self, task: Task, route: Route, study: Study, result: Result
-    ) -> tuple[NewDelivery, ...]:
-        """Take the written objects into the store and return what is owed to whom."""
+    def _finish(self, task: Task, done: _Fulfilled) -> bool:
+        told = (*done.result.explained, *done.result.failures)
+        return tasks.finish(
+            self._engine, task, done.owed, _now(), explained=told, refused=done.refused
+        )
+
+    def _shares(self, task: Task, route: Route) -> dict[str, Share]:
+        """Return what each destination of a task gets, by what is known of it now."""
         config = self._settings.config
         receptions = studies.receptions(self._engine, task.study_instance_uid)
         owed = destinations_of(route, receptions, config.peers)
-        deliveries = []
-        for file in result.files:
-            _require_own(file, self._folder(task))
-            header = read_header(file)
-            _require_same_patient(header.study_instance_uid, header.patient_id, study)
-            kept = store.keep(config.node.data, file)
-            deliveries += [
-                NewDelivery(
-                    destination=destination,
-                    sop_class_uid=header.sop_class_uid,
-                    sop_instance_uid=header.sop_instance_uid,
-                    path=kept.path,
-                )
-                for destination in owed or (None,)
-            ]
-        return tuple(deliveries)
+        return shares_of(self._engine, config, route, owed)
 
     def _note(self, task: Task, message: Mapping[str, Any]) -> None:
         """Put down how far the child is."""
@@ -312,24 +331,6 @@ def _route_of(config: Config, task: Task) -> Route:
 def _study_of(engine: Engine, task: Task) -> Study:
     (study,) = group_studies(instances.of_study(engine, task.study_instance_uid, task.generation))
     return study
-
-
-def _require_own(file: Path, folder: Path) -> None:
-    """Refuse a result that is not a plain file in the task's own folder."""
-    if file.parent != folder or file.is_symlink() or not file.is_file():
-        raise EncodingError(f"the inference child named {file.name}, which is not its own file")
-
-
-def _require_same_patient(study_instance_uid: str, patient_id: str, study: Study) -> None:
-    """Refuse a result that speaks of another study or patient than its source."""
-    if study_instance_uid != study.study_instance_uid:
-        raise EncodingError(
-            f"result of study {study.study_instance_uid} names study {study_instance_uid}"
-        )
-    if patient_id not in {instance.patient_id for instance in study.instances}:
-        raise EncodingError(
-            f"result of study {study.study_instance_uid} names another patient than its source"
-        )
 
 
 def _in_words(error: Exception, names: Iterable[str]) -> str:

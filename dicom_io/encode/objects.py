@@ -1,6 +1,7 @@
 """All result objects of a task, in a fixed order, each checked before it is handed on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pydicom import Dataset
@@ -26,13 +27,32 @@ class Encoder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """One object, and which result it is."""
+
+    #: Name of its encoder, as routes use it.
+    result: str
+    dataset: Dataset
+
+
 def encode_analyses(
     released: Sequence[Analysis],
     inputs: Sequence[Input],
     origin: Origin,
     encoders: Mapping[str, Encoder],
 ) -> tuple[Dataset, ...]:
-    """Return every object of a task, ready to leave.
+    """Return every object of a task, ready to leave; arguments and errors as ``encode_results``."""
+    return tuple(each.dataset for each in encode_results(released, inputs, origin, encoders))
+
+
+def encode_results(
+    released: Sequence[Analysis],
+    inputs: Sequence[Input],
+    origin: Origin,
+    encoders: Mapping[str, Encoder],
+) -> tuple[Encoded, ...]:
+    """Return every object of a task, ready to leave, with the name of its result.
 
     Parameters
     ----------
@@ -47,15 +67,16 @@ def encode_analyses(
         An analysis names an unknown input, two analyses are the same, or an object does not
         pass its check.
     """
-    objects: list[Dataset] = []
+    objects: list[Encoded] = []
     for analysis in released:
         source = _source_of(analysis, inputs)
         produced: tuple[Dataset, ...] = ()
         for name in sorted(encoders, key=_rank):
-            produced += encoders[name](analysis, source, origin, produced)
+            made = encoders[name](analysis, source, origin, produced)
+            objects += [Encoded(result=name, dataset=dataset) for dataset in made]
+            produced += made
         _require_all_valid(produced, source, origin)
-        objects.extend(produced)
-    _require_distinct(objects)
+    _require_distinct([each.dataset for each in objects])
     return tuple(objects)
 
 

@@ -43,7 +43,6 @@ _STAGES: Mapping[str, str] = {
     "gate": "judging the explanations",
     "encode": "writing DICOM objects",
 }
-RESULTS = ("report", "segmentation", "bands", "overlay")
 #: Ends of one ``name=value`` of several: a comma within brackets or quotes is not one.
 _PAIR = re.compile(r"""(?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,])+""")
 
@@ -185,7 +184,6 @@ def _route(series: Series, wanted: Wanted) -> Route:
         # Whoever waits at a terminal ends it by Ctrl-C.
         budget=BudgetSettings(forwards=wanted.forwards, minutes=None),
         select=(Selector(name="image", conditions=this_one),),
-        results=RESULTS,
     )
 
 

@@ -21,6 +21,7 @@ from node.config_schema import ModelFile, RoutesFile
 from node.config_targets import require_labels
 from node.errors import ConfigError
 from node.plugins import load_encoder, load_explainer, load_model
+from node.profiles import GENERIC, PROFILES
 
 #: Top-level packages of ours that other distributions are known to install, too.
 _PACKAGES = ("node", "ai", "dicom_io")
@@ -67,7 +68,7 @@ def _observations(config: Config) -> Iterator[Observation]:
     for settings in config.models.values():
         yield _tried(f"model {settings.name}", partial(load, settings), "loads")
     for route in config.routes:
-        yield _route(route, labels)
+        yield _route(route, labels, config.peers)
     for peer in config.peers.values():
         answer = reach(peer, calling_ae=config.node.ae_title)
         mark = Mark.OK if answer.ok else Mark.WARNING
@@ -139,10 +140,12 @@ def _port(node: NodeSettings) -> Observation:
     return Observation(thing=thing, mark=Mark.OK, words="free")
 
 
-def _route(route: Route, labels: Mapping[str, Sequence[str]]) -> Observation:
+def _route(
+    route: Route, labels: Mapping[str, Sequence[str]], peers: Mapping[str, Peer]
+) -> Observation:
     """Return whether a route has everything it names; ``labels`` are those of loaded models."""
     load = partial(_load_plugins, route, labels)
-    found = _tried(f"route {route.name}", load, _summary(route))
+    found = _tried(f"route {route.name}", load, _summary(route, peers))
     words = [
         f"its model {name} is not available"
         for name in dict.fromkeys(step.model for step in route.steps)
@@ -161,16 +164,25 @@ def _load_plugins(route: Route, labels: Mapping[str, Sequence[str]]) -> None:
             require_labels(step.explain, labels[step.model], step.model)
         for spec in step.explain:
             load_explainer(spec.method, spec.parameters)
-    for name in route.results:
+    for name in PROFILES[GENERIC] if route.results is None else route.results:
         load_encoder(name)
 
 
-def _summary(route: Route) -> str:
+def _summary(route: Route, peers: Mapping[str, Peer]) -> str:
+    """Return in words what a route does, and what each destination gets."""
     models = ", ".join(step.model for step in route.steps)
     methods = ", ".join(spec.method for step in route.steps for spec in step.explain)
-    to = ", ".join(route.send_to) or "nobody"
+    to = ", ".join(_destination(name, route, peers) for name in route.send_to) or "nobody"
     state = "" if route.enabled else " (not enabled)"
-    return f"{models}, explained by {methods or 'nothing'}; results to {to}{state}"
+    results = "results" if route.results is None else ", ".join(route.results)
+    return f"{models}, explained by {methods or 'nothing'}; {results} to {to}{state}"
+
+
+def _destination(name: str, route: Route, peers: Mapping[str, Peer]) -> str:
+    """Return a destination, with its profile where that decides what it gets."""
+    if route.results is not None or name not in peers:
+        return name
+    return f"{name} (profile {peers[name].profile})"
 
 
 def _tried(thing: str, load: Callable[[], object], words: str) -> Observation:

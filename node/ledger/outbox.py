@@ -1,15 +1,26 @@
 """What is owed to whom: objects that wait for a destination."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
 
-from node.ledger import audit, confirmations, schema
+from node.ledger import accepted, audit, confirmations, schema
 from node.ledger.engine import insert_missing, reading
-from node.task import ConfirmationKind, Delivery, DeliveryState, NewDelivery, StudyState
+from node.ledger.instead import owe_instead
+from node.task import (
+    ConfirmationKind,
+    Delivery,
+    DeliveryState,
+    NewDelivery,
+    RefusedResult,
+    StudyState,
+    Task,
+)
 
 
 def owe(connection: Connection, task_id: int, made: Sequence[NewDelivery], now: datetime) -> None:
@@ -24,6 +35,10 @@ def owe(connection: Connection, task_id: int, made: Sequence[NewDelivery], now: 
             "sop_class_uid": one.sop_class_uid,
             "path": str(one.path),
             "created": now,
+            "result": one.result,
+            "series_instance_uid": one.series_instance_uid,
+            "model": one.model,
+            "model_version": one.model_version,
         }
         for one in made
     ]
@@ -46,6 +61,21 @@ def owe(connection: Connection, task_id: int, made: Sequence[NewDelivery], now: 
     ]
     insert_missing(connection, schema.artifact, artifacts)
     insert_missing(connection, schema.delivery, owed)
+
+
+def note_refused(
+    connection: Connection, task: Task, refused: Sequence[RefusedResult], now: datetime
+) -> None:
+    """Record in the audit what a task's destinations were not offered, and what they got for it."""
+    for each in refused:
+        audit.record(
+            connection,
+            "result_not_taken",
+            now=now,
+            actor=each.destination,
+            study_instance_uid=task.study_instance_uid,
+            detail={"task": task.id, "result": each.result, "instead": each.instead},
+        )
 
 
 def due(engine: Engine, destination: str, now: datetime, limit: int = 100) -> tuple[Delivery, ...]:
@@ -126,21 +156,39 @@ def park(
 
 
 def refuse(
-    engine: Engine, delivery: Delivery, *, status: int | None, reason: str, now: datetime
+    engine: Engine,
+    delivery: Delivery,
+    *,
+    status: int | None,
+    reason: str,
+    now: datetime,
+    instead: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> bool:
-    """Record that the destination said no for good; without a status, in its negotiation."""
-    return _settle(
-        engine, delivery, state=DeliveryState.REFUSED, status=status, reason=reason, changed=now
-    )
+    """Record that the destination said no for good; without a status, in its negotiation.
+
+    Parameters
+    ----------
+    instead
+        Name of a result to those that say the same: see ``owe_instead``.
+    """
+    values = {"state": DeliveryState.REFUSED, "status": status, "reason": reason}
+    with engine.begin() as connection:
+        if not _settle_in(connection, delivery, changed=now, **values):
+            return False
+        if status is None:
+            accepted.contradict(connection, delivery.destination, delivery.sop_class_uid)
+        owe_instead(connection, delivery, instead, now)
+    return True
 
 
 def release(engine: Engine, delivery_id: int, now: datetime) -> bool:
-    """Have a delivery tried at once and with fresh attempts, unless it is delivered."""
+    """Have a delivery tried at once and with fresh attempts, unless it is there or withdrawn."""
     table = schema.delivery
+    settled = (DeliveryState.DELIVERED, DeliveryState.WITHDRAWN)
     with engine.begin() as connection:
         row = connection.execute(
             update(table)
-            .where(table.c.id == delivery_id, table.c.state != DeliveryState.DELIVERED)
+            .where(table.c.id == delivery_id, table.c.state.not_in(settled))
             .values(state=DeliveryState.WAITING, attempt=0, not_before=now, changed=now)
             .returning(*table.c)
         ).one_or_none()
@@ -159,11 +207,27 @@ def hasten(engine: Engine, now: datetime) -> int:
 
 
 def of_task(engine: Engine, task_id: int) -> tuple[Delivery, ...]:
-    """Return everything that a task owes or has delivered."""
-    table = schema.delivery
-    query = select(table).where(table.c.task_id == task_id).order_by(table.c.id)
+    """Return everything that a task owes or has delivered, with what each object is."""
+    table, made = schema.delivery, schema.artifact
+    query = (
+        select(table, made.c.result, made.c.withdrawn)
+        .join(made, made.c.sop_instance_uid == table.c.sop_instance_uid)
+        .where(table.c.task_id == task_id)
+        .order_by(table.c.id)
+    )
     with reading(engine) as connection:
-        return tuple(_delivery(row) for row in connection.execute(query))
+        return tuple(
+            replace(_delivery(row), result=row.result, withdrawn=row.withdrawn is not None)
+            for row in connection.execute(query)
+        )
+
+
+def still_owed(engine: Engine, delivery: Delivery) -> bool:
+    """Return whether a delivery that was due is so still: what it is may be withdrawn meanwhile."""
+    table = schema.delivery.c
+    with reading(engine) as connection:
+        state = connection.scalar(select(table.state).where(table.id == delivery.id))
+    return state == DeliveryState.WAITING
 
 
 def stranded(engine: Engine, destinations: Collection[str]) -> dict[str, int]:

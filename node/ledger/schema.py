@@ -171,10 +171,14 @@ task = Table(
     Column("explained", JSON, nullable=False, server_default="[]"),
     # It ended without a result, and its destinations have not been told yet.
     Column("untold", Boolean, nullable=False, server_default=false()),
+    # Something of what it made was superseded and has not been withdrawn yet.
+    Column("superseded", Boolean, nullable=False, server_default=false()),
     Column("created", UtcTime, nullable=False),
     Column("changed", UtcTime, nullable=False),
     Index(None, "state", "priority", "id"),
     Index(None, "study_instance_uid"),
+    Index(None, "untold"),
+    Index(None, "superseded"),
 )
 
 # The history of every task, append-only; the first event of a task has no state before it.

@@ -11,10 +11,12 @@ from node.errors import ATTEMPTS, TransitionError
 from node.ledger import audit, outbox
 from node.ledger.engine import reading
 from node.ledger.schema import study, task, task_event
+from node.ledger.superseding import mark_superseded
 from node.task import (
     TRANSITIONS,
     NewDelivery,
     PlannedTask,
+    RefusedResult,
     State,
     StudyState,
     Task,
@@ -23,6 +25,9 @@ from node.task import (
 #: Processes that a task may kill while the node lives, before it is put aside.
 _DEATHS = 2
 _OPERATOR = "operator"
+_NEW = {"state": State.READY, "attempt": 0, "deaths": 0, "token": 0, "worker": "", "error": ""}
+#: How a task ends without a result: its destinations must be told.
+_WITHOUT_RESULT = (State.REJECTED, State.PARKED, State.FAILED, State.QUARANTINED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +75,8 @@ def add(
                 route=plan.route,
                 config_hash=plan.config_hash,
                 priority=int(plan.priority),
-                state=State.READY,
-                attempt=0,
-                deaths=0,
-                token=0,
-                worker="",
+                **_NEW,
                 not_before=now,
-                error="",
                 created=now,
                 changed=now,
             )
@@ -131,6 +131,7 @@ def finish(
     now: datetime,
     *,
     explained: Sequence[str] = (),
+    refused: Sequence[RefusedResult] = (),
 ) -> bool:
     """Record the results: DONE, artifacts and outbox rows in one fenced transaction.
 
@@ -141,17 +142,17 @@ def finish(
     ----------
     explained
         One sentence for each explanation that was asked for.
+    refused
+        What destinations were not offered; it goes into the audit.
     """
     with engine.begin() as connection:
-        done = _move(
-            connection,
-            _Change(before=State.RUNNING, after=State.DONE, now=now, error=""),
-            _held(held),
-            lease_until=None,
-            explained=list(explained),
-        )
+        change = _Change(before=State.RUNNING, after=State.DONE, now=now, error="")
+        values = {"lease_until": None, "explained": list(explained)}
+        done = _move(connection, change, _held(held), **values)
         if done:
             outbox.owe(connection, held.id, deliveries, now)
+            outbox.note_refused(connection, held, refused, now)
+            mark_superseded(connection, held)
     return bool(done)
 
 
@@ -302,6 +303,7 @@ def _move(
         raise TransitionError(f"a task never goes from {change.before} to {change.after}")
     if change.error is not None:
         values["error"] = change.error
+    values["untold"] = change.after in _WITHOUT_RESULT
     rows = connection.execute(
         update(task)
         .where(condition, task.c.state == change.before)

@@ -21,10 +21,13 @@ CATCH_ALL = frozenset(
         "node/deliver.py:_send_batch",
         "node/deliver.py:run",
         "node/inference.py:_answer",
+        "node/negotiate.py:_run",
+        "node/outcomes.py:tell_next",
         "node/receive.py:on_c_store",
         "node/service.py:_swept",
         "node/spawned.py:_life",
         "node/worker.py:_renew_until",
+        "node/worker.py:tell_once",
         "node/worker.py:work_once",
     }
 )

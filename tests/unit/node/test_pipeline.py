@@ -42,7 +42,8 @@ def origin_of(config, study, **changes) -> Origin:
 
 def run_plan(config, study, **options):
     plan = load_plan(plan_of(config, config.routes[0]), load_model, AnalyzeSettings())
-    return run(study, options.pop("origin", origin_of(config, study)), plan, **options)
+    made = run(study, options.pop("origin", origin_of(config, study)), plan, **options)
+    return tuple(each.dataset for each in made)
 
 
 def test_study_becomes_the_objects_that_the_route_asks_for(place):
@@ -119,8 +120,8 @@ def passes_of(config, study):
         return model
 
     plan = load_plan(plan_of(config, config.routes[0]), load_watched, AnalyzeSettings())
-    objects = run(study, origin_of(config, study), plan)
-    return objects, seen
+    made = run(study, origin_of(config, study), plan)
+    return tuple(each.dataset for each in made), seen
 
 
 def test_measuring_that_is_switched_off_costs_no_pass_and_every_object_says_so(place):

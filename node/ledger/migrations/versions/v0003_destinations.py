@@ -22,8 +22,12 @@ def upgrade() -> None:
         sa.Column("learnt", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("destination", "sop_class_uid", name=op.f("pk_accepted")),
     )
-    untold = sa.Column("untold", sa.Boolean(), nullable=False, server_default=sa.false())
-    op.add_column("task", untold)
+    for name in ("untold", "superseded"):
+        flag: sa.Column[bool] = sa.Column(
+            name, sa.Boolean(), nullable=False, server_default=sa.false()
+        )
+        op.add_column("task", flag)
+        op.create_index(op.f(f"ix_task_{name}"), "task", [name])
     for name, kind in (
         ("result", sa.Text()),
         ("series_instance_uid", _UID),
@@ -40,5 +44,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_audit_study_instance_uid"), "audit")
     for name in ("withdrawn", "model_version", "model", "series_instance_uid", "result"):
         op.drop_column("artifact", name)
-    op.drop_column("task", "untold")
+    for name in ("untold", "superseded"):
+        op.drop_index(op.f(f"ix_task_{name}"), "task")
+        op.drop_column("task", name)
     op.drop_table("accepted")

@@ -1,0 +1,41 @@
+"""What a finished task takes the place of: marked with its result, withdrawn by whoever comes."""
+
+from sqlalchemy import ColumnElement, Connection, exists, update
+
+from dicom_io.encode.kinds import OUTCOME_KIND, REJECTION_KIND
+from node.ledger.schema import artifact, task
+from node.task import State, Task
+
+
+def mark_superseded(connection: Connection, done: Task) -> None:
+    """Mark inside the caller's transaction whose objects no longer count, now that a task is done.
+
+    That are earlier generations on the same route, and what was said of the task itself while it
+    had failed. A task that is done after a later generation has itself come too late.
+    """
+    same = (task.c.study_instance_uid == done.study_instance_uid) & (task.c.route == done.route)
+    earlier = same & (task.c.generation < done.generation) & _has(~_is(REJECTION_KIND))
+    itself = (task.c.id == done.id) & _has(_is(OUTCOME_KIND))
+    _mark(connection, earlier | itself)
+    other = task.alias()
+    later = exists().where(
+        other.c.study_instance_uid == done.study_instance_uid,
+        other.c.route == done.route,
+        other.c.generation > done.generation,
+        other.c.state == State.DONE,
+    )
+    _mark(connection, (task.c.id == done.id) & later)
+
+
+def _mark(connection: Connection, condition: ColumnElement[bool]) -> None:
+    connection.execute(update(task).where(condition).values(superseded=True))
+
+
+def _is(result: str) -> ColumnElement[bool]:
+    return artifact.c.result == result
+
+
+def _has(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(
+        artifact.c.task_id == task.c.id, artifact.c.withdrawn.is_(None), condition
+    )
