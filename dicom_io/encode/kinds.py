@@ -7,6 +7,7 @@ _BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 _ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 _KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 _PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+_PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -20,6 +21,8 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "segmentation": (_SEGMENTATION,),
         "bands": (_SEGMENTATION,),
         "overlay": (_SECONDARY_CAPTURE,),
+        "presentation": (_PRESENTATION_STATE,),
+        "fractional": (_SEGMENTATION,),
         "parametric_map": (_PARAMETRIC_MAP,),
         "parametric_map_coarse": (_PARAMETRIC_MAP,),
         "key_objects": (_KEY_OBJECT_SELECTION,),
