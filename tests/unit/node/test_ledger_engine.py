@@ -32,8 +32,8 @@ def set_revision(ledger, revision):
         connection.commit()
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_schema(tmp_path):
-    engine = new_ledger(tmp_path)
+def test_the_migrations_make_exactly_the_tables_of_the_schema(no_ledger):
+    engine = open_ledger(no_ledger, migrate=True)
 
     with reading(engine) as connection:
         differences = compare_metadata(MigrationContext.configure(connection), schema.metadata)
@@ -117,8 +117,10 @@ def test_the_ledger_is_copied_before_it_is_migrated(tmp_path, monkeypatch):
     assert ledger.exists()
 
 
-def test_a_ledger_of_the_first_revision_is_brought_up_to_date_with_all_its_tasks(tmp_path):
-    engine = new_ledger(tmp_path)
+def test_a_ledger_of_the_first_revision_is_brought_up_to_date_with_all_its_tasks(
+    no_ledger, tmp_path
+):
+    engine = open_ledger(no_ledger, migrate=True)
     task_id = ready_task(engine, tmp_path)
     scripts = Config()
     scripts.set_main_option("script_location", "node.ledger:migrations")
@@ -127,7 +129,7 @@ def test_a_ledger_of_the_first_revision_is_brought_up_to_date_with_all_its_tasks
         command.downgrade(scripts, "0001")
     engine.dispose()
 
-    engine = open_ledger(ledger_url(tmp_path), migrate=True)
+    engine = open_ledger(no_ledger, migrate=True)
 
     found = tasks.find(engine, task_id)
     engine.dispose()

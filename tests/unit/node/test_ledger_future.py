@@ -8,7 +8,7 @@ from node import completion
 from node.ledger import outbox, studies, tasks
 from node.ledger.future import forget_future
 from node.task import PlannedTask, State
-from tests.build_ledger import LONG_AGO, STUDY_UID, new_ledger, owe, ready_task
+from tests.build_ledger import LONG_AGO, STUDY_UID, owe, ready_task
 from tests.unit.node.test_ledger_instances import make_instance, receive
 
 #: The clock as it was set right, after a start in the wrong year.
@@ -16,10 +16,8 @@ RIGHT = LONG_AGO - timedelta(days=3650)
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = new_ledger(tmp_path)
-    yield engine
-    engine.dispose()
+def engine(ledger):
+    return ledger
 
 
 def test_a_study_that_arrived_in_the_wrong_year_is_completed_after_its_silence(engine):

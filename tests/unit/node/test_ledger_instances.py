@@ -14,16 +14,14 @@ from node.ledger import instances, outbox, schema, status, studies, tasks
 from node.ledger.engine import reading
 from node.ledger.instances import Added
 from node.task import PlannedTask, Reception, State, StudyState
-from tests.build_ledger import LONG_AGO, new_ledger, owe
+from tests.build_ledger import LONG_AGO, owe
 
 STUDY = "1.2.3"
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = new_ledger(tmp_path)
-    yield engine
-    engine.dispose()
+def engine(ledger):
+    return ledger
 
 
 def make_instance(uid="1.2.3.4.1", **changes):

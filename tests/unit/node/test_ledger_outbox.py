@@ -8,17 +8,15 @@ from sqlalchemy import select
 from node.ledger import outbox, schema, status
 from node.ledger.engine import reading
 from node.task import DeliveryState
-from tests.build_ledger import LONG_AGO, STUDY_UID, new_ledger, owe
+from tests.build_ledger import LONG_AGO, STUDY_UID, owe
 
 NOW = LONG_AGO + timedelta(minutes=5)
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = new_ledger(tmp_path)
-    owe(engine, tmp_path, destination="pacs", count=2)
-    yield engine
-    engine.dispose()
+def engine(ledger, tmp_path):
+    owe(ledger, tmp_path, destination="pacs", count=2)
+    return ledger
 
 
 def due(engine, now=NOW):

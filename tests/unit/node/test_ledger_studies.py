@@ -6,17 +6,15 @@ import pytest
 
 from node.ledger import instances, studies, tasks
 from node.task import PlannedTask, State, StudyState
-from tests.build_ledger import LONG_AGO, new_ledger
+from tests.build_ledger import LONG_AGO
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 
 NOW = LONG_AGO + timedelta(minutes=1)
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = new_ledger(tmp_path)
-    yield engine
-    engine.dispose()
+def engine(ledger):
+    return ledger
 
 
 def plan(route, *selected):

@@ -25,11 +25,9 @@ def at(seconds):
 
 
 @pytest.fixture
-def engine(tmp_path):
-    engine = new_ledger(tmp_path)
-    receive(engine, make_instance())
-    yield engine
-    engine.dispose()
+def engine(ledger):
+    receive(ledger, make_instance())
+    return ledger
 
 
 def plan(engine, *priorities):
