@@ -146,6 +146,30 @@ def error(folder, wire, order):
     }
 
 
+def unsuitable(folder, wire, order):
+    return {
+        "kind": "error",
+        "names": ["UnsuitableInputError", "ValueError"],
+        "message": "series 1.2.3: modality MR, the model is meant for CT",
+        "places": ["intended_use.py:1 require"],
+    }
+
+
+def no_model(folder, wire, order):
+    return {
+        "kind": "error",
+        "names": ["ModelUnavailableError", "RuntimeError"],
+        "message": "model tissue: model.pt is missing",
+        "places": ["bundle_files.py:1 require"],
+    }
+
+
+def keep_order(folder, wire, order):
+    """Put the order down beside the data folder's work, and fulfill it."""
+    (folder.parent.parent / "order.json").write_text(json.dumps(order["origin"]))
+    return ok(folder, wire, order)
+
+
 def environment(folder, wire, order):
     file = folder / "0.json"
     file.write_text(json.dumps(dict(os.environ)))
@@ -171,6 +195,9 @@ SCRIPTS = {
     "disk full": disk_full,
     "mistake": mistake,
     "environment": environment,
+    "unsuitable": unsuitable,
+    "no model": no_model,
+    "keep order": keep_order,
 }
 
 if __name__ == "__main__":
