@@ -18,6 +18,7 @@ _LEAST_CANVAS_ROWS = 548
 _PANEL_COLUMNS = 260
 _MARGIN = 18
 _FOOTER_ROWS = 58
+_FOOTER_LINE = 17
 _FONT_SIZE = 13
 #: More lines with swatches than this stand in two columns.
 _MOST_IN_ONE_COLUMN = 5
@@ -143,16 +144,18 @@ def _cut(panel: Image.Image, room: int, layout: Layout) -> None:
     ImageDraw.Draw(panel).text((0, top), "... cut: the report has all", fill=color, font=font)
 
 
-def draw_footer(canvas: NDArray[np.uint8], layout: Layout, lines: Sequence[str]) -> None:
-    """Write what differs from slice to slice into the foot of the panel."""
-    rows = round(_FOOTER_ROWS * layout.scale)
+def draw_footer(
+    canvas: NDArray[np.uint8], layout: Layout, lines: Sequence[str], *, first: int = 0
+) -> None:
+    """Write lines into the foot of the panel, from the line of number ``first`` on (0 to 2)."""
+    scale, font = layout.scale, _font(_FONT_SIZE * layout.scale)
     columns = layout.columns - layout.panel_left
-    footer = Image.new("RGB", (columns, rows))
+    top = layout.rows - round(_FOOTER_ROWS * scale) + round(first * _FOOTER_LINE * scale)
+    footer = Image.new("RGB", (columns, round(len(lines) * _FOOTER_LINE * scale)))
     draw = ImageDraw.Draw(footer)
-    font = _font(_FONT_SIZE * layout.scale)
     for number, line in enumerate(lines):
-        draw.text((0, number * 17 * layout.scale), line, fill=_WHITE, font=font)
-    canvas[layout.rows - rows :, layout.panel_left :] = np.asarray(footer)
+        draw.text((0, number * _FOOTER_LINE * scale), line, fill=_WHITE, font=font)
+    canvas[top : top + footer.height, layout.panel_left :] = np.asarray(footer)
 
 
 class _Pen:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from dicom_io.analysis import Analysis, Explanation, Segment, Verdict
-from dicom_io.encode.reliability_words import certainty_text
+from dicom_io.encode.reliability_words import certainty_text, probability_name
 from dicom_io.encode.words import (
     NOT_FOR_DIAGNOSIS,
     is_for_research,
@@ -60,8 +60,9 @@ def _answer(analysis: Analysis, explanation: Explanation) -> list[Line]:
     for finding in analysis.findings:
         if finding.label == explanation.target:
             answer = "PRESENT" if finding.present else "not present"
-            calibrated = "calibrated " if finding.calibrated else ""
-            lines.append(Line(text=f"{answer}, {calibrated}{probability_text(finding)}"))
+            lines.append(Line(text=answer, style=Style.STRONG if finding.present else Style.PLAIN))
+            said = f"{probability_name(finding)} {probability_text(finding)}"
+            lines.append(Line(text=said))
             if finding.certainty is not None:
                 style = Style.PLAIN if finding.certainty.is_single else Style.ALERT
                 lines.append(Line(text=certainty_text(finding.certainty), style=style))
@@ -73,8 +74,8 @@ def _scale(display: Display) -> tuple[Line, ...]:
         return (Line(text="No relevance speaks for it: nothing is painted", style=Style.ALERT),)
     return (
         Line(
-            text=f"100 % = {display.peak:.2e}: 1 % of the whole image's positive relevance lies "
-            f"above (range {display.lowest:.1e} to {display.highest:.1e})",
+            text=f"100 % = {display.peak:.2g}: 1 % of the whole image's positive relevance lies "
+            f"above (range {display.lowest:.2g} to {display.highest:.2g})",
             style=Style.MUTED,
         ),
         Line(text=f"{OUTLINE * 100:.0f} %: evidence, no outline of a finding", swatch=OUTLINE_RGB),

@@ -22,6 +22,7 @@ from dicom_io.encode.inherit import (
     code_item,
     identify_private_scheme,
     inherit_image_quality,
+    inherit_laterality,
     new_object,
     other_uid,
     referenced_series,
@@ -38,7 +39,7 @@ from dicom_io.encode.words import (
     verdict_text,
 )
 from dicom_io.origin import Origin
-from dicom_io.paint import relevance_peak
+from dicom_io.paint import relevance_peak, summed
 from dicom_io.read import Input
 from dicom_io.volume import SourceFrame
 
@@ -92,7 +93,7 @@ def _encode(analysis: Analysis, source: Input, origin: Origin, *, coarse: int) -
     if affine is None or source.volume.frame_of_reference_uid is None:
         return
     for index, explanation in released_explanations(analysis, source.volume):
-        relevance = explanation.heatmap.relevance.sum(axis=0, dtype=np.float32)
+        relevance = summed(explanation.heatmap)
         unit = (relevance_peak(relevance) or float(np.abs(relevance).max())) / 100.0
         if unit <= 0:
             continue
@@ -109,6 +110,8 @@ def _encode(analysis: Analysis, source: Input, origin: Origin, *, coarse: int) -
 def _means(relevance: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """Return the means of blocks; the last block of an axis may be smaller than the others."""
     coarse = relevance
+    if factor == 1:
+        return coarse
     for axis, extent in enumerate(relevance.shape):
         starts = np.arange(0, extent, factor)
         counts = np.minimum(extent - starts, factor).astype(np.float32)
@@ -153,6 +156,7 @@ def _encode_map(
     source, origin = task
     dataset = new_object(place, analysis, source, origin)
     inherit_image_quality(dataset, source.headers[0])
+    inherit_laterality(dataset, source.headers[0])
     dataset.ImageType = ["DERIVED", "PRIMARY", "VOLUME", "QUANTITY"]
     dataset.ContentLabel = "AI_RELEVANCE"
     dataset.ContentDescription = writable(place.description, dataset)[:64]

@@ -327,7 +327,7 @@ def test_legend_says_method_target_scale_measures_and_model():
         "model phantom 1.0",
         "not trained on patients",
         "lesion",
-        "PRESENT, 87.0 % (cut-off 50.0 %)",
+        "PRESENT probability 87.0 % (cut-off 50.0 %)",
     ):
         assert expected in said
 
@@ -337,7 +337,7 @@ def test_legend_says_against_what_the_target_was_weighed():
 
     said = words(legend_of(source, make_explanation(source, against="effusion")))
 
-    assert "evidence for synthetic lesion PRESENT, 87.0 % (cut-off 50.0 %)" in said
+    assert "evidence for synthetic lesion PRESENT probability 87.0 % (cut-off 50.0 %)" in said
     assert "rather than effusion method LayerCAM" in said
 
 
