@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from math import ceil
 
 from pydicom import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import UID
 
 from dicom_io.check_source import (
     DOCUMENTS,
@@ -165,6 +167,9 @@ def pixels_complete(dataset: Dataset) -> Iterator[str]:
     if name not in dataset:
         yield f"{name} is missing"
         return
+    if UID(dataset.file_meta.TransferSyntaxUID).is_compressed:
+        yield from _segments_complete(dataset)
+        return
     pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
     octets = ceil(pixels * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) / 8)
     expected = octets + octets % 2
@@ -240,6 +245,16 @@ def _tells_of_no_analysis(dataset: Dataset) -> bool:
         for child in dataset.get("ContentSequence") or ()
         for item in child.get("ConceptCodeSequence") or ()
     )
+
+
+def _segments_complete(dataset: Dataset) -> Iterator[str]:
+    """Require as many RLE segments a frame as there are bytes a pixel (PS3.5 G.3 to G.5)."""
+    count = int(dataset.get("NumberOfFrames") or 1)
+    expected = int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
+    frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
+    segments = [int.from_bytes(frame[:4], "little") for frame in frames]
+    if segments != [expected] * count:
+        yield f"PixelData has frames of {segments} RLE segments, expected {count} of {expected}"
 
 
 def _withdraws(dataset: Dataset) -> bool:

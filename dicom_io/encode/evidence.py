@@ -7,9 +7,14 @@ from pydicom import Dataset
 from dicom_io.analysis import Explanation, Verdict
 from dicom_io.encode import content
 from dicom_io.encode.inherit import instance_uid, series_uid, sop_reference
-from dicom_io.encode.released import flagged_slices
 from dicom_io.encode.report_writer import Writer
-from dicom_io.encode.roles import BANDS, OVERLAY, PARAMETRIC_MAP, PARAMETRIC_MAP_COARSE
+from dicom_io.encode.roles import (
+    BANDS,
+    OVERLAY,
+    OVERLAY_RLE,
+    PARAMETRIC_MAP,
+    PARAMETRIC_MAP_COARSE,
+)
 from dicom_io.paint import key_slice
 from dicom_io.volume import SourceFrame
 
@@ -27,10 +32,10 @@ def image_reference(frame: SourceFrame) -> Dataset:
 
 
 def key_frames(writer: Writer) -> tuple[SourceFrame, ...]:
-    """Return the frames where most of each heatmap and segment lies, else the middle one."""
-    volume = writer.source.volume
-    slices = flagged_slices(writer.analysis, volume) or (len(volume.frames) // 2,)
-    return tuple(volume.frames[index] for index in slices)
+    """Return the frames to look at, else the middle one."""
+    frames = writer.source.volume.frames
+    slices = {region.box.slice for region in writer.regions} or {len(frames) // 2}
+    return tuple(frames[index] for index in sorted(slices))
 
 
 def heatmap_objects(explanation: Explanation, index: int, writer: Writer) -> list[Dataset]:
@@ -48,10 +53,10 @@ def heatmap_objects(explanation: Explanation, index: int, writer: Writer) -> lis
         instance_uid(role, analysis, origin, series=index)
         for role in (BANDS, PARAMETRIC_MAP, PARAMETRIC_MAP_COARSE)
     }
-    overlay = series_uid(OVERLAY, analysis, origin, index=index)
+    overlays = {series_uid(role, analysis, origin, index=index) for role in (OVERLAY, OVERLAY_RLE)}
     key = writer.source.volume.frames[key_slice(explanation.heatmap)]
     found = [dataset for dataset in writer.produced if str(dataset.SOPInstanceUID) in single]
-    painted = [dataset for dataset in writer.produced if dataset.SeriesInstanceUID == overlay]
+    painted = [dataset for dataset in writer.produced if str(dataset.SeriesInstanceUID) in overlays]
     at_key = [dataset for dataset in painted if _shows(dataset, key)]
     return [*found, *(at_key or painted[len(painted) // 2 :])[:1]]
 

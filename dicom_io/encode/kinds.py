@@ -21,6 +21,7 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "segmentation": (_SEGMENTATION,),
         "bands": (_SEGMENTATION,),
         "overlay": (_SECONDARY_CAPTURE,),
+        "overlay_rle": (_SECONDARY_CAPTURE,),
         "presentation": (_PRESENTATION_STATE,),
         "fractional": (_SEGMENTATION,),
         "parametric_map": (_PARAMETRIC_MAP,),
