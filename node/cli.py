@@ -13,6 +13,7 @@ import typer
 from node.commands.explainers_cli import explainers
 from node.commands.models_cli import models_app
 from node.commands.options import ConfigOption, JsonOption, Retriable, TitleOption
+from node.commands.retract_cli import retract
 from node.commands.validate_cli import validate
 from node.log import LogStyle, configure_logging, safe_text, tell_thread_errors
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 app.command("explainers")(explainers)
+app.command("retract")(retract)
 app.command("validate")(validate)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of DICOM files.")]
@@ -258,6 +260,7 @@ def status(
         tables = {
             "Tasks": content["tasks"],
             "Deliveries": content["deliveries"],
+            "Not taken": content["not_taken"],
             "Waits for a destination": content["waiting"],
         }
         senders = ", ".join(content["received_from"]) or "nobody"

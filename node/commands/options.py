@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -31,3 +32,19 @@ class Retriable(StrEnum):
 
     TASK = "task"
     DELIVERY = "delivery"
+
+
+class Reason(StrEnum):
+    """Why results are withdrawn; it decides what a PACS does with them (PS3.16 CID 7011)."""
+
+    QUALITY = "quality"
+    SAFETY = "safety"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which results are to be withdrawn: of a study, of a model, or of both."""
+
+    study: str | None = None
+    model: str | None = None
+    version: str | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from node.commands import not_taken
 from node.commands.options import Retriable
 from node.commands.output import FindingError, MisuseError, counted
 from node.config import Config
@@ -23,7 +24,7 @@ from node.ledger.status import (
 from node.ledger.studies import receptions, state
 from node.ownership import node_runs
 from node.progress import read_progress
-from node.task import DeliveryState, State
+from node.task import Delivery, DeliveryState, State
 
 Row = dict[str, object]
 
@@ -75,6 +76,7 @@ def node_status(config: Config, now: datetime) -> Status:
         "Counts": _count_rows(found),
         "At work": _running_rows(config, leased_tasks(engine, now)) if runs else [],
         "Waits for a destination": _backlog_rows(config, backlogs(engine), now, runs=runs),
+        "Not taken": not_taken.of_node(engine, config),
         "Waits for a person": waiting,
         "Rejected": rejected,
     }
@@ -122,8 +124,9 @@ def study_status(config: Config, study_instance_uid: str, now: datetime) -> dict
                 "id": delivery.id,
                 "task": delivery.task_id,
                 "to": delivery.destination,
+                "result": delivery.result,
                 "object": delivery.sop_instance_uid,
-                "state": str(delivery.state),
+                "state": _state_words(delivery),
                 "attempt": delivery.attempt,
                 "status": "" if delivery.status is None else f"0x{delivery.status:04X}",
                 "confirmed": ", ".join(
@@ -135,6 +138,7 @@ def study_status(config: Config, study_instance_uid: str, now: datetime) -> dict
             for confirmed in [confirmations.of_task(engine, task.id)]
             for delivery in outbox.of_task(engine, task.id)
         ],
+        "not_taken": not_taken.of_study(engine, study_instance_uid),
         "waiting": _backlog_rows(config, owed, now, runs=runs),
     }
 
@@ -156,7 +160,9 @@ def retry(config: Config, kind: Retriable, number: int, now: datetime) -> None:
     engine = open_ledger(config.node.database)
     if kind is Retriable.DELIVERY:
         if not outbox.release(engine, number, now):
-            raise MisuseError(f"delivery {number} is delivered already, or does not exist")
+            raise MisuseError(
+                f"delivery {number} is delivered already, or does not exist, or was withdrawn"
+            )
         return
     try:
         tasks.retry(engine, number, now)
@@ -248,6 +254,11 @@ def _stranded_rows(engine: Engine, config: Config) -> list[Row]:
         }
         for name, count in outbox.stranded(engine, config.peers).items()
     ]
+
+
+def _state_words(delivery: Delivery) -> str:
+    gone = delivery.withdrawn and delivery.state is DeliveryState.DELIVERED
+    return f"{delivery.state}, then withdrawn" if gone else str(delivery.state)
 
 
 def _delivery_advice(stands: DeliveryState, number: str) -> str:
