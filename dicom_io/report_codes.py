@@ -48,6 +48,7 @@ DEVICE_OBSERVER_MODEL = Code("121015", "DCM", "Device Observer Model Name")
 DEVICE_OBSERVER_SERIAL = Code("121016", "DCM", "Device Observer Serial Number")
 
 # Parts of what is to be read.
+WHERE = Code("WHERE", PRIVATE_SCHEME, "Where to look")
 COMPLETENESS = Code("COMPLETENESS", PRIVATE_SCHEME, "Was all done that was asked for")
 PRIOR = Code("PRIOR", PRIVATE_SCHEME, "Comparison with the prior")
 PRIOR_STUDY_DATE = Code("PRIOR-STUDY-DATE", PRIVATE_SCHEME, "Study date of the prior")

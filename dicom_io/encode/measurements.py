@@ -6,6 +6,7 @@ shows nothing at all. Everything else is in the report that is to be read.
 
 from collections.abc import Iterator
 
+import numpy as np
 from pydicom import Dataset
 
 from dicom_io.analysis import Analysis
@@ -36,7 +37,7 @@ from dicom_io.codes import (
     Code,
 )
 from dicom_io.encode import content
-from dicom_io.encode.evidence import evidence, heatmap_objects, image_reference
+from dicom_io.encode.evidence import evidence, heatmap_objects, image_reference, key_frames
 from dicom_io.encode.inherit import (
     MANUFACTURER,
     MODEL_NAME,
@@ -104,11 +105,14 @@ def encode(
     )
     dataset = new_object(place, analysis, source, origin)
     writer = Writer(
-        analysis=analysis, source=source, origin=origin, produced=produced, document=dataset
+        analysis=analysis,
+        source=source,
+        origin=origin,
+        produced=produced,
+        document=dataset,
+        regions=regions,
     )
-    content.write_content(
-        dataset, IMAGING_MEASUREMENT_REPORT, _items(regions, writer), template="1500"
-    )
+    content.write_content(dataset, IMAGING_MEASUREMENT_REPORT, _items(writer), template="1500")
     content.complete_document(dataset, evidence(dataset, writer), origin.predecessors)
     identify_private_scheme(dataset)
     return (dataset,)
@@ -120,11 +124,11 @@ def _description(regions: tuple[Region, ...], analysis: Analysis) -> str:
     return f"regions: {warning}{', '.join(labels)}"
 
 
-def _items(regions: tuple[Region, ...], writer: Writer) -> list[Dataset]:
-    groups = [_group(region, number, writer) for number, region in enumerate(regions)]
+def _items(writer: Writer) -> list[Dataset]:
+    groups = [_group(region, number, writer) for number, region in enumerate(writer.regions)]
     return [
         *_context(writer),
-        _image_library(regions, writer),
+        _image_library(writer),
         writer.container(IMAGING_MEASUREMENTS, groups),
         writer.container(QUALITATIVE_EVALUATIONS, _statements(writer)),
     ]
@@ -154,10 +158,9 @@ def _procedure(source: Input) -> Code:
     return IMAGING_PROCEDURE
 
 
-def _image_library(regions: tuple[Region, ...], writer: Writer) -> Dataset:
+def _image_library(writer: Writer) -> Dataset:
     """Return the image library (TID 1600) of the key images alone: a library of all is slow."""
-    slices = sorted({region.box.slice for region in regions})
-    frames = [writer.source.volume.frames[index] for index in slices]
+    frames = key_frames(writer)
     images = [writer.image(SOURCE_OF_MEASUREMENT, image_reference(frame)) for frame in frames]
     return writer.container(IMAGE_LIBRARY, [writer.container(IMAGE_LIBRARY_GROUP, images)])
 
@@ -220,7 +223,7 @@ def _numbers(region: Region, writer: Writer) -> Iterator[Dataset]:
         yield writer.percent(_named(OPERATING_POINT, "cut-off of the model"), finding.threshold)
     milliliters = writer.source.volume.voxel_volume_ml
     if region.segment is not None and milliliters is not None:
-        volume = round(int(region.segment[1].mask.sum()) * milliliters, 6)
+        volume = round(int(np.count_nonzero(region.segment[1].mask)) * milliliters, 6)
         yield writer.number(_named(VOLUME, f"{named} volume"), volume, MILLILITER)
     share = EVIDENCE_SHARE if region.box.is_evidence else OUTLINED_SHARE
     yield writer.percent(share, round(region.box.share, 4))

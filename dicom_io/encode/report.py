@@ -6,6 +6,7 @@ from dicom_io.analysis import Analysis
 from dicom_io.encode import content
 from dicom_io.encode.evidence import evidence_beside
 from dicom_io.encode.inherit import Place, identify_private_scheme, new_object
+from dicom_io.encode.regions import regions_of
 from dicom_io.encode.report_items import describe, report_items
 from dicom_io.encode.report_writer import Writer
 from dicom_io.encode.roles import REPORT
@@ -37,7 +38,12 @@ def encode(
     )
     dataset = new_object(place, analysis, source, origin)
     writer = Writer(
-        analysis=analysis, source=source, origin=origin, produced=produced, document=dataset
+        analysis=analysis,
+        source=source,
+        origin=origin,
+        produced=produced,
+        document=dataset,
+        regions=regions_of(analysis, source.volume),
     )
     content.write_content(dataset, AI_REPORT, report_items(writer))
     content.complete_document(dataset, evidence_beside(writer), origin.predecessors)

@@ -33,6 +33,7 @@ from dicom_io.encode.report_words import (
     result_code,
     result_text,
     structure_table,
+    where_text,
 )
 from dicom_io.encode.report_writer import Writer
 from dicom_io.encode.words import (
@@ -50,6 +51,7 @@ from dicom_io.report_codes import (
     PRIOR_STUDY_DATE,
     STUDY_UID,
     THEN,
+    WHERE,
 )
 
 
@@ -79,6 +81,8 @@ def report_items(writer: Writer) -> Iterator[Dataset]:
 def _first_words(writer: Writer) -> Iterator[Dataset]:
     for sentence in conclusions(writer.analysis, writer.source.volume):
         yield writer.words(CONCLUSION, sentence)
+    for region in writer.regions:
+        yield writer.words(WHERE, where_text(region, writer.source))
     if is_for_research(writer.origin):
         yield writer.words(USE_RESTRICTION, NOT_FOR_DIAGNOSIS)
     if writer.analysis.model.notice:

@@ -19,6 +19,8 @@ from dicom_io.codes import (
     SUCCEEDED_WITHOUT_FINDINGS,
     Code,
 )
+from dicom_io.encode.inherit import header_of
+from dicom_io.encode.regions import Region
 from dicom_io.encode.reliability_words import DO_NOT_RELY, certainty_text
 from dicom_io.encode.words import (
     center_text,
@@ -26,9 +28,11 @@ from dicom_io.encode.words import (
     grade_text,
     method_text,
     percent_texts,
+    place_text,
     subject_text,
     told_apart,
 )
+from dicom_io.read import Input
 from dicom_io.volume import Volume
 
 #: More are not read, but counted; the table has them all.
@@ -97,13 +101,28 @@ def structure_table(analysis: Analysis, volume: Volume) -> str:
         rows.append(
             [
                 segment.label,
-                _size(int(segment.mask.sum()), volume) if filled else "not outlined",
+                _size(int(np.count_nonzero(segment.mask)), volume) if filled else "not outlined",
                 center_text(segment.mask, volume.affine)
                 if placed and volume.affine is not None
                 else "",
             ]
         )
     return aligned(rows)
+
+
+def where_text(region: Region, source: Input) -> str:
+    """Return on which image to look: ``lesion: series 3, image 4 (L 3.8, A 10.8, H 49.0 mm)``."""
+    frame = source.volume.frames[region.box.slice]
+    header = header_of(frame, source)
+    said = [f"series {header.SeriesNumber}"] if header.get("SeriesNumber") is not None else []
+    if header.get("InstanceNumber") is not None:
+        said.append(f"image {header.InstanceNumber}")
+    if frame.frame_number is not None:
+        said.append(f"frame {frame.frame_number}")
+    words = ", ".join(said) or f"slice {region.box.slice + 1}"
+    affine = source.volume.affine
+    placed = "" if affine is None else f" ({place_text((affine @ (*region.box.center, 1.0))[:3])})"
+    return f"{region.label}: {words}{placed}"
 
 
 def explanation_table(explanation: Explanation) -> str:
@@ -155,7 +174,7 @@ def _outlined(analysis: Analysis, volume: Volume) -> Iterator[str]:
     if len(filled) > _MOST_SENTENCES:
         yield f"Outlined: {len(filled)} structures (see the table)"
     elif filled:
-        sizes = (f"{s.label} ({_size(int(s.mask.sum()), volume)})" for s in filled)
+        sizes = (f"{s.label} ({_size(int(np.count_nonzero(s.mask)), volume)})" for s in filled)
         yield f"Outlined: {', '.join(sizes)}"
 
 

@@ -10,6 +10,7 @@ from dicom_io.analysis import Analysis
 from dicom_io.codes import ALGORITHM_PARAMETERS, ARTIFICIAL_INTELLIGENCE, NO_UNITS, Code
 from dicom_io.encode import content
 from dicom_io.encode.inherit import other_uid
+from dicom_io.encode.regions import Region
 from dicom_io.encode.roles import REPORT
 from dicom_io.origin import Origin
 from dicom_io.read import Input
@@ -35,6 +36,8 @@ class Writer:
     produced: tuple[Dataset, ...]
     #: The data set of the document, for its character set.
     document: Dataset
+    #: Where to look.
+    regions: tuple[Region, ...]
 
     def words(self, name: Code, text: str, relation: str = content.CONTAINS) -> Dataset:
         """Return a TEXT item."""

@@ -130,11 +130,17 @@ def center_text(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> str:
     affine
         4 x 4 from (slice, row, column, 1) to LPS mm.
     """
+    filled = np.flatnonzero([plane.any() for plane in mask])
+    first, part = int(filled[0]), mask[filled[0] : filled[-1] + 1]
     index = [
-        float(np.average(np.arange(n), weights=_along(mask, axis)))
-        for axis, n in enumerate(mask.shape)
+        float(np.average(np.arange(n), weights=_along(part, axis)))
+        for axis, n in enumerate(part.shape)
     ]
-    position = (affine @ [*index, 1.0])[:3]
+    return place_text((affine @ [index[0] + first, *index[1:], 1.0])[:3])
+
+
+def place_text(position: NDArray[np.float64]) -> str:
+    """Return a place (LPS mm) as scanners write it: ``L 42.1, P 13.0, H 8.2 mm``."""
     named = zip(position, ("LR", "PA", "HF"), strict=True)
     return ", ".join(f"{letters[int(x < 0)]} {abs(x):.1f}" for x, letters in named) + " mm"
 

@@ -19,6 +19,17 @@ def test_the_conclusion_is_the_first_item_and_nothing_is_there_that_viewers_cann
     assert "IMAGE" not in {item.ValueType for item in items(dataset)}
 
 
+def test_it_says_on_which_image_to_look():
+    source = make_input()
+
+    dataset, _ = written(source)
+
+    assert values(dataset, "Where to look") == [
+        "synthetic lesion: series 3, image 4 (L 3.8, A 10.8, H 49.0 mm)",
+        "lesion: series 3, image 3 (L 3.8, A 10.8, H 46.0 mm)",
+    ]
+
+
 def test_tables_are_aligned_in_the_item_that_viewers_print_in_monospaced_type():
     findings = (make_finding(0.87), make_finding(0.031, "cyst"))
 
