@@ -38,8 +38,9 @@ IMAGE_REGION = Code("111030", "DCM", "Image Region")
 SOURCE = Code("260753009", "SCT", "Source")
 LABEL = Code("LABEL", PRIVATE_SCHEME, "What the model calls it")
 PERCENT = Code("%", "UCUM", "percent")
-EVIDENCE_SHARE = Code("EVIDENCE-SHARE", PRIVATE_SCHEME, "Evidence of this slice in the box")
-OUTLINED_SHARE = Code("OUTLINED-SHARE", PRIVATE_SCHEME, "Outlined area of this slice in the box")
+#: Of what the slice shows; the names are short because viewers cut them at the window's edge.
+EVIDENCE_SHARE = Code("EVIDENCE-SHARE", PRIVATE_SCHEME, "AI evidence in the box")
+OUTLINED_SHARE = Code("OUTLINED-SHARE", PRIVATE_SCHEME, "AI outline in the box")
 
 # Who observed (TID 1204, TID 1004).
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")

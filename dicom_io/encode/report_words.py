@@ -91,23 +91,20 @@ def finding_table(analysis: Analysis) -> str:
 
 
 def structure_table(analysis: Analysis, volume: Volume) -> str:
-    """Return outlined structures with volume and place, aligned; empty if there are none."""
-    if not analysis.segments:
+    """Return outlined structures with volume and place, aligned.
+
+    Empty if there are none, and where a single one has no place: of it all is said above.
+    """
+    affine = volume.affine
+    if not analysis.segments or (affine is None and len(analysis.segments) < 2):
         return ""
     rows = [["Structure", "Volume", "Center"]]
     for segment in analysis.segments:
-        filled = bool(segment.mask.any())
-        placed = filled and volume.affine is not None
-        rows.append(
-            [
-                segment.label,
-                _size(int(np.count_nonzero(segment.mask)), volume) if filled else "not outlined",
-                center_text(segment.mask, volume.affine)
-                if placed and volume.affine is not None
-                else "",
-            ]
-        )
-    return aligned(rows)
+        voxels = int(np.count_nonzero(segment.mask))
+        size = _size(voxels, volume) if voxels else "not outlined"
+        placed = voxels and affine is not None
+        rows.append([segment.label, size, center_text(segment.mask, affine) if placed else ""])
+    return aligned(rows if affine is not None else [row[:2] for row in rows])
 
 
 def where_text(region: Region, source: Input) -> str:

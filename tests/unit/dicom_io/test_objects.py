@@ -1,11 +1,14 @@
 """All objects of a task: in order, checked, none twice."""
 
+from dataclasses import replace
+
 import pytest
 from pydicom import Dataset
 
 from dicom_io.encode import relevance_bands, report, secondary_capture, segmentation
 from dicom_io.encode.objects import encode_analyses
 from dicom_io.errors import EncodingError
+from dicom_io.origin import Predecessor
 from tests.build_analysis import make_analysis, make_input, make_origin
 
 ENCODERS = {
@@ -109,3 +112,23 @@ def test_empty_data_set_of_an_encoder_is_refused():
             make_origin(),
             {"empty": lambda *_: (Dataset(),)},
         )
+
+
+def test_documents_name_what_they_take_the_place_of():
+    source = make_input()
+    earlier = Predecessor(
+        study_instance_uid="1.2.3",
+        series_instance_uid="1.2.3.70",
+        sop_class_uid=report.SOP_CLASS_UID,
+        sop_instance_uid="1.2.3.71",
+    )
+    picture = replace(earlier, sop_class_uid="1.2.840.10008.5.1.4.1.1.7", sop_instance_uid="1.2.9")
+    origin = replace(make_origin(), predecessors=(earlier, picture))
+
+    objects = encode_analyses([make_analysis(source)], [source], origin, ENCODERS)
+
+    (study,) = objects[-1].PredecessorDocumentsSequence
+    named = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert [each.ReferencedSOPInstanceUID for each in named] == ["1.2.3.71"]
+    again = encode_analyses([make_analysis(source)], [source], make_origin(), ENCODERS)
+    assert [d.SOPInstanceUID for d in again] == [d.SOPInstanceUID for d in objects]
