@@ -102,8 +102,8 @@ def structure_table(analysis: Analysis, volume: Volume) -> str:
     for segment in analysis.segments:
         voxels = int(np.count_nonzero(segment.mask))
         size = _size(voxels, volume) if voxels else "not outlined"
-        placed = voxels and affine is not None
-        rows.append([segment.label, size, center_text(segment.mask, affine) if placed else ""])
+        place = center_text(segment.mask, affine) if voxels and affine is not None else ""
+        rows.append([segment.label, size, place])
     return aligned(rows if affine is not None else [row[:2] for row in rows])
 
 
