@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from dicom_io.encode.kinds import OUTCOME_KIND
-from dicom_io.encode.outcome import encode_outcome
+from dicom_io.encode.kinds import BASIC_OUTCOME_KIND, OUTCOME_KIND
+from dicom_io.encode.outcome import encode_basic_outcome, encode_outcome
 from dicom_io.outcome import Outcome, OutcomeKind
 from dicom_io.study import group_studies
 from node.config import Config, Route
@@ -16,6 +16,7 @@ from node.ledger.engine import DBAPIError, Engine
 from node.notes import header_of, owed_note
 from node.origins import origin_of
 from node.routing import destinations_of
+from node.shares import shares_of_outcome, takers
 from node.task import NewDelivery, State, Task
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ _ADVICE: Mapping[State, str] = MappingProxyType(
         State.QUARANTINED: _BROKEN,
     }
 )
+_FORMS = {OUTCOME_KIND: encode_outcome, BASIC_OUTCOME_KIND: encode_basic_outcome}
 #: What a mistake of ours is called where nobody can do anything with its details.
 _MISTAKE = "the program ended with an error of its own; the node keeps the details"
 
@@ -98,8 +100,14 @@ def _owed(
         software_version=software_version,
         inputs=(instance.sop_instance_uid for instance in study.instances),
     )
-    document = encode_outcome(outcome_of(task, route), header_of(study), origin)
-    return owed_note(document, OUTCOME_KIND, data=config.node.data, destinations=destinations)
+    outcome, header = outcome_of(task, route), header_of(study)
+    shares = shares_of_outcome(engine, destinations)
+    owed: list[NewDelivery] = []
+    for kind, encode in _FORMS.items():
+        document = encode(outcome, header, origin)
+        # In a form that nobody is known to need it is kept: it may be refused in the other.
+        owed += owed_note(document, kind, data=config.node.data, destinations=takers(kind, shares))
+    return tuple(owed)
 
 
 def _about(task: Task, event: str) -> dict[str, str | int]:

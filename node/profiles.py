@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from dicom_io.encode.kinds import BASIC_OUTCOME_KIND, OUTCOME_KIND
+
 GENERIC = "generic"
 
 #: Name of a profile to the names of the results that a destination gets, foremost first.
@@ -30,6 +32,7 @@ FALLBACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "parametric_map": ("bands", "overlay"),
         "presentation": ("overlay",),
         "overlay": ("bands", "segmentation"),
+        OUTCOME_KIND: (BASIC_OUTCOME_KIND,),
     }
 )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from dicom_io.encode.kinds import KINDS
+from dicom_io.encode.kinds import KINDS, NOTES, OUTCOME_KIND
 from node.config import Config, Plan, Route, plan_of
 from node.ledger import accepted
 from node.ledger.accepted import Accepted
@@ -29,6 +29,12 @@ def shares_of(
         name: share(_wanted(config, route, name), partial(_takes, known.get(name)))
         for name in destinations
     }
+
+
+def shares_of_outcome(engine: Engine, destinations: Sequence[str]) -> dict[str, Share]:
+    """Return for each destination the form in which it takes what is said without a result."""
+    known = accepted.known(engine, destinations)
+    return {name: share((OUTCOME_KIND,), partial(_takes, known.get(name))) for name in destinations}
 
 
 def plan_for(config: Config, route: Route, shares: Mapping[str, Share]) -> Plan:
@@ -65,4 +71,5 @@ def _wanted(config: Config, route: Route, destination: str) -> Sequence[str]:
 def _takes(known: Accepted | None, result: str) -> bool:
     if known is None:
         return True
-    return all(known.takes(uid, UNCOMPRESSED) for uid in KINDS.get(result, ()))
+    classes = KINDS.get(result) or NOTES.get(result, ())
+    return all(known.takes(uid, UNCOMPRESSED) for uid in classes)

@@ -31,9 +31,15 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 #: Documents that are about a task or about other objects; no route asks for them.
 OUTCOME_KIND = "outcome"
+BASIC_OUTCOME_KIND = "outcome_basic"
+OUTCOME_KINDS = (OUTCOME_KIND, BASIC_OUTCOME_KIND)
 REJECTION_KIND = "rejection"
 NOTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {OUTCOME_KIND: (_ENHANCED_SR,), REJECTION_KIND: (_KEY_OBJECT_SELECTION,)}
+    {
+        OUTCOME_KIND: (_ENHANCED_SR,),
+        BASIC_OUTCOME_KIND: (_BASIC_TEXT_SR,),
+        REJECTION_KIND: (_KEY_OBJECT_SELECTION,),
+    }
 )
 
 

@@ -31,7 +31,8 @@ from dicom_io.report_codes import (
 )
 
 SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.88.22"
-SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID,)
+BASIC_SOP_CLASS_UID = "1.2.840.10008.5.1.4.1.1.88.11"
+SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID, BASIC_SOP_CLASS_UID)
 
 _HEADLINES = {
     OutcomeKind.REJECTED: "NOT ANALYZED: the image is outside the intended use of {model}",
@@ -49,11 +50,22 @@ def encode_outcome(outcome: Outcome, header: Dataset, origin: Origin) -> Dataset
     header
         A header of the study, for patient and study; without pixels.
     """
+    return _encoded(OUTCOME, SOP_CLASS_UID, outcome, header, origin)
+
+
+def encode_basic_outcome(outcome: Outcome, header: Dataset, origin: Origin) -> Dataset:
+    """Return the same as Basic Text SR (PS3.3 A.35.1), which knows everything that it says."""
+    return _encoded(f"{OUTCOME} basic", BASIC_SOP_CLASS_UID, outcome, header, origin)
+
+
+def _encoded(
+    role: str, sop_class_uid: str, outcome: Outcome, header: Dataset, origin: Origin
+) -> Dataset:
     place = Place(
-        role=OUTCOME,
+        role=role,
         series_number=9000,
         modality="SR",
-        sop_class_uid=SOP_CLASS_UID,
+        sop_class_uid=sop_class_uid,
         description=f"report: NOT ANALYZED {outcome.model_name}",
     )
     dataset = new_note(place, header, origin, subject=_subject(outcome))

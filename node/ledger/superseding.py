@@ -2,7 +2,7 @@
 
 from sqlalchemy import ColumnElement, Connection, exists, update
 
-from dicom_io.encode.kinds import OUTCOME_KIND, REJECTION_KIND
+from dicom_io.encode.kinds import OUTCOME_KINDS, REJECTION_KIND
 from node.ledger.schema import artifact, task
 from node.task import State, Task
 
@@ -14,8 +14,9 @@ def mark_superseded(connection: Connection, done: Task) -> None:
     had failed. A task that is done after a later generation has itself come too late.
     """
     same = (task.c.study_instance_uid == done.study_instance_uid) & (task.c.route == done.route)
-    earlier = same & (task.c.generation < done.generation) & _has(~_is(REJECTION_KIND))
-    itself = (task.c.id == done.id) & _has(_is(OUTCOME_KIND))
+    earlier = same & (task.c.generation < done.generation)
+    earlier &= _has(artifact.c.result != REJECTION_KIND)
+    itself = (task.c.id == done.id) & _has(artifact.c.result.in_(OUTCOME_KINDS))
     _mark(connection, earlier | itself)
     other = task.alias()
     later = exists().where(
@@ -29,10 +30,6 @@ def mark_superseded(connection: Connection, done: Task) -> None:
 
 def _mark(connection: Connection, condition: ColumnElement[bool]) -> None:
     connection.execute(update(task).where(condition).values(superseded=True))
-
-
-def _is(result: str) -> ColumnElement[bool]:
-    return artifact.c.result == result
 
 
 def _has(condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
-from dicom_io.encode.kinds import OUTCOME_KIND, REJECTION_KIND
+from dicom_io.encode.kinds import OUTCOME_KINDS, REJECTION_KIND
 from node.ledger import audit, outbox, tasks
 from node.ledger.engine import reading
 from node.ledger.schema import artifact, delivery, task
@@ -65,7 +65,7 @@ def made_before(engine: Engine, held: Task) -> tuple[Made, ...]:
     With them comes what was said of the task itself while it had failed.
     """
     same = (task.c.study_instance_uid == held.study_instance_uid) & (task.c.route == held.route)
-    itself = (task.c.id == held.id) & (artifact.c.result == OUTCOME_KIND)
+    itself = (task.c.id == held.id) & artifact.c.result.in_(OUTCOME_KINDS)
     return _made(engine, same & ((task.c.generation < held.generation) | itself))
 
 
@@ -99,7 +99,7 @@ def superseded_objects(engine: Engine, superseded: Task, successor: Task) -> tup
     found = _made(engine, task.c.id == superseded.id)
     if superseded.id != successor.id:
         return found
-    return tuple(each for each in found if each.result == OUTCOME_KIND)
+    return tuple(each for each in found if each.result in OUTCOME_KINDS)
 
 
 def withdraw(engine: Engine, withdrawal: Withdrawal, now: datetime) -> bool:

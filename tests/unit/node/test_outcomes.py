@@ -10,11 +10,14 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from ai.settings import ModelSettings
+from dicom_io.encode.kinds import sop_classes
 from dicom_io.select import Selector
 from node.child import ChildSettings
 from node.config import Config, Mode, NodeSettings, Peer, Route, Step, site_of
-from node.ledger import outbox, tasks, untold, withdrawals
+from node.ledger import accepted, outbox, tasks, untold, withdrawals
 from node.outcomes import outcome_of
+from node.profiles import FALLBACKS
+from node.shares import UNCOMPRESSED
 from node.task import DeliveryState, State
 from node.worker import Worker, WorkerSettings
 from tests.build_ledger import PATIENT_ID, STUDY_UID, ledger_url, new_ledger, ready_task
@@ -199,3 +202,32 @@ def test_two_workers_tell_of_it_once(engine, tmp_path):
     task = tasks.find(engine, task_id)
 
     assert untold.told(engine, task, (), now + timedelta(seconds=1)) is False
+
+
+def test_destination_that_takes_basic_text_alone_gets_that(engine, tmp_path):
+    enhanced = "1.2.840.10008.5.1.4.1.1.88.22"
+    found = {uid: () if uid == enhanced else UNCOMPRESSED for uid in sop_classes()}
+    accepted.learn(engine, "pacs", found, datetime.now(UTC))
+    task_id = ready_task(engine, tmp_path)
+
+    work(engine, settings(tmp_path, "unsuitable"))
+
+    (owed,) = outbox.of_task(engine, task_id)
+    document = dcmread(owed.path)
+    assert owed.result == "outcome_basic"
+    assert document.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.11"
+    assert "modality MR, the model is meant for CT" in texts(document)
+
+
+def test_outcome_refused_at_the_door_is_followed_by_basic_text(engine, tmp_path):
+    task_id = ready_task(engine, tmp_path)
+    work(engine, settings(tmp_path, "unsuitable"))
+    (owed,) = outbox.of_task(engine, task_id)
+    now = datetime.now(UTC)
+
+    outbox.refuse(engine, owed, status=None, reason="no context", now=now, instead=FALLBACKS)
+
+    assert [(one.result, one.state) for one in outbox.of_task(engine, task_id)] == [
+        ("outcome", DeliveryState.REFUSED),
+        ("outcome_basic", DeliveryState.WAITING),
+    ]
