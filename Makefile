@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate card matrix bench-hybrids clean
+.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate card matrix conformance bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -60,6 +60,9 @@ card: $(STAMP)  ## the explainer cards of the docs: phantoms and a head, validat
 
 matrix: $(STAMP)  ## every explainer on every network, as docs/explainers-matrix.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.matrix
+
+conformance: $(STAMP)  ## what a validator says of every kind of object, as docs/conformance.md
+	$(BIN)/python -m tests.contract.test_conformance --write
 
 bench-hybrids: $(STAMP)  ## what an explanation by construction costs beside a black box (two hours)
 	$(BIN)/python -m benchmarks.hybrids --work build/hybrids

@@ -94,8 +94,8 @@ def _holding(relevance: NDArray[np.float32], wanted: float) -> NDArray[np.float3
 def summed(heatmap: Heatmap) -> NDArray[np.float32]:
     """Return relevance [slice, row, column], channels summed."""
     if heatmap.relevance.shape[0] == 1:
-        return heatmap.relevance[0]
-    return heatmap.relevance.sum(axis=0, dtype=np.float32)
+        return np.asarray(heatmap.relevance[0])
+    return np.asarray(heatmap.relevance.sum(axis=0, dtype=np.float32))
 
 
 def key_slice(heatmap: Heatmap) -> int:

@@ -131,7 +131,9 @@ def _outlines(analysis: Analysis) -> Iterator[_Drawn]:
             )
 
 
-def _lines(values: NDArray[np.generic], level: float) -> dict[int, list[NDArray[np.float32]]]:
+def _lines(
+    values: NDArray[np.uint8] | NDArray[np.bool_], level: float
+) -> dict[int, list[NDArray[np.float32]]]:
     reached = np.flatnonzero((values >= level).any(axis=(1, 2)))
     return {int(index): contours(values[index], level)[:MOST_LINES] for index in reached}
 
