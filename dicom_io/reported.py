@@ -7,6 +7,8 @@ from decimal import Decimal
 from pydicom import Dataset
 
 from dicom_io.codes import (
+    CALIBRATED,
+    CALIBRATION,
     CONCLUSION,
     DETECTION_RESULT,
     EXPLANATION_FAILED,
@@ -47,6 +49,8 @@ class ReportedFinding:
     probability: float
     threshold: float
     present: bool
+    #: Whether the probability was held against known cases.
+    calibrated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +147,7 @@ def _finding(group: Dataset) -> ReportedFinding:
         probability=_number(group, PROBABILITY) or 0.0,
         threshold=_number(group, OPERATING_POINT) or 0.0,
         present=_value(group, PRESENCE) == PRESENT.meaning,
+        calibrated=_value(group, CALIBRATION) == CALIBRATED.meaning,
     )
 
 

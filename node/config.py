@@ -149,6 +149,16 @@ class Complete:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriorSettings:
+    """Where a patient's earlier reports are looked for."""
+
+    #: Name of a peer.
+    archive: str
+    #: How long a task waits for it.
+    seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One rule: which studies, which models and explainers, which objects, to whom."""
 
@@ -173,6 +183,8 @@ class Route:
     send_to: tuple[str, ...] = ()
     mode: Mode = Mode.RESEARCH
     contact: str = ""
+    #: None: nothing earlier is compared.
+    priors: PriorSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +299,8 @@ def config_hash(config: Config, route: Route) -> str:
         "site": asdict(config.site),
         "providers": sorted(_providers(config, route)),
     }
+    if route.priors is not None:
+        content["priors"] = "compared"
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

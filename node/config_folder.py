@@ -21,6 +21,7 @@ from node.config import (
     NodeSettings,
     OnFail,
     Peer,
+    PriorSettings,
     Route,
     Service,
     Step,
@@ -36,6 +37,7 @@ from node.config_schema import (
     ExplainTable,
     ModelFile,
     ModelTable,
+    PriorsTable,
     ReliabilityTable,
     RoutesFile,
     RouteTable,
@@ -284,7 +286,14 @@ def _route(table: RouteTable, models: Mapping[str, ModelSettings]) -> Route:
         send_to=tuple(table.send_to),
         mode=Mode(table.mode),
         contact=table.contact,
+        priors=_priors(table.priors),
     )
+
+
+def _priors(table: PriorsTable | None) -> PriorSettings | None:
+    if table is None:
+        return None
+    return PriorSettings(archive=table.archive, seconds=table.seconds)
 
 
 def _step_tables(table: RouteTable) -> Sequence[StepTable]:

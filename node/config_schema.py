@@ -153,6 +153,15 @@ Select = Annotated[
 ]
 
 
+class PriorsTable(Table):
+    """Where earlier reports of a patient are looked for."""
+
+    archive: Annotated[Text, AfterValidator(_known_peer)] = Field(
+        alias="from", description="the name of a peer"
+    )
+    seconds: Number = Field(default=30.0, gt=0, le=300, description="seconds, above 0 to 300")
+
+
 class RouteTable(Table):
     """One rule."""
 
@@ -190,6 +199,7 @@ class RouteTable(Table):
         default="research", description="'shadow', 'research' or 'clinical'"
     )
     contact: Text = Field(default="", max_length=64, description="text of at most 64 characters")
+    priors: PriorsTable | None = None
 
     @field_validator("when")
     @classmethod

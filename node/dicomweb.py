@@ -4,9 +4,9 @@ The token is a header of the session and nothing else: no message and no log lin
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
@@ -24,6 +24,7 @@ _LARGEST_BATCH = 32_000_000
 _MOST_OBJECTS = 50
 _JSON = "application/dicom+json"
 _SOP_INSTANCE_UID = "00080018"
+_T = TypeVar("_T")
 #: What a data set or an answer that is not one makes the libraries raise.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, ParseError)
 
@@ -111,19 +112,40 @@ def listed_over_web(
         The service lists nothing to this node.
     """
     filters = {"SOPInstanceUID": only} if only else None
-    try:
-        with _client(peer, timeouts) as client:
-            matches = client.search_for_instances(*series, search_filters=filters)
+
+    def ask(client: DICOMwebClient) -> frozenset[str]:
+        matches = client.search_for_instances(*series, search_filters=filters)
         return frozenset(str(match[_SOP_INSTANCE_UID]["Value"][0]) for match in matches)
-    except _UNREADABLE as error:
-        raise UnreachableError(f"{peer.name} answers a search not as DICOMweb does") from error
-    except requests.RequestException as error:
-        if error.response is not None and error.response.status_code == 404:
-            return frozenset()
-        answer = _failed_request(peer, error)
-        if answer.fate is Fate.POSTPONED:
-            raise UnreachableError(answer.reason) from error
-        raise RefusedEverythingError(answer.reason) from error
+
+    found = _asked(peer, ask, timeouts)
+    return frozenset() if found is None else found
+
+
+def search_over_web(
+    peer: Peer,
+    study_instance_uid: str,
+    filters: Mapping[str, str],
+    *,
+    fields: Sequence[str],
+    timeouts: Timeouts,
+) -> tuple[Dataset, ...]:
+    """Return the studies that match, or the series of a study; raises as ``listed_over_web``."""
+
+    def ask(client: DICOMwebClient) -> tuple[Dataset, ...]:
+        if study_instance_uid:
+            matches = client.search_for_series(study_instance_uid, search_filters=dict(filters))
+        else:
+            matches = client.search_for_studies(search_filters=dict(filters), fields=fields)
+        return tuple(Dataset.from_json(match) for match in matches)
+
+    return _asked(peer, ask, timeouts) or ()
+
+
+def retrieved_over_web(
+    peer: Peer, series: tuple[str, str], *, timeouts: Timeouts
+) -> tuple[Dataset, ...]:
+    """Return the instances of a series (WADO-RS, PS3.18 10.4); raises as ``listed_over_web``."""
+    return _asked(peer, lambda client: tuple(client.retrieve_series(*series)), timeouts) or ()
 
 
 def echo_over_web(peer: Peer, *, timeouts: Timeouts) -> Echo:
@@ -138,6 +160,22 @@ def echo_over_web(peer: Peer, *, timeouts: Timeouts) -> Echo:
     except requests.RequestException as error:
         ok, message = False, _failed_request(peer, error).reason
     return Echo(ok=ok, message=message, seconds=time.monotonic() - start)
+
+
+def _asked(peer: Peer, ask: Callable[[DICOMwebClient], _T], timeouts: Timeouts) -> _T | None:
+    """Return what the service answers; None where it says that there is no such thing."""
+    try:
+        with _client(peer, timeouts) as client:
+            return ask(client)
+    except _UNREADABLE as error:
+        raise UnreachableError(f"{peer.name} answers a search not as DICOMweb does") from error
+    except requests.RequestException as error:
+        if error.response is not None and error.response.status_code == 404:
+            return None
+        answer = _failed_request(peer, error)
+        if answer.fate is Fate.POSTPONED:
+            raise UnreachableError(answer.reason) from error
+        raise RefusedEverythingError(answer.reason) from error
 
 
 @contextmanager
@@ -169,8 +207,11 @@ def _without_parameters(
     response: requests.Response, *_: object, **_named: object
 ) -> requests.Response:
     """Leave only the media type: the library knows an answer by it, without ``; charset=``."""
-    media_type = response.headers.get("Content-Type", "").split(";")[0]
-    response.headers["Content-Type"] = media_type.strip().lower()
+    content_type = response.headers.get("Content-Type", "")
+    media_type = content_type.split(";")[0].strip().lower()
+    # Of several parts the boundary must be known.
+    multipart = media_type.startswith("multipart/")
+    response.headers["Content-Type"] = content_type if multipart else media_type
     return response
 
 

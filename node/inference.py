@@ -171,7 +171,14 @@ def _fulfill(
         )
         plan = pipeline.load_plan(order.plan, models.get, settings)
     analyses: list[Analysis] = []
-    objects = pipeline.run(order.study, order.origin, plan, stage=stage, told=analyses.extend)
+    objects = pipeline.run(
+        order.study,
+        order.origin,
+        plan,
+        stage=stage,
+        told=analyses.extend,
+        priors=order.priors,
+    )
     order.folder.mkdir(parents=True, exist_ok=True)
     files = tuple(order.folder / f"{index}.dcm" for index in range(len(objects)))
     with stage("write"):

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dicom_io.origin import Origin
+from dicom_io.prior import Priors
 from dicom_io.study import Study
 from node.config import Plan, plan_from_json, plan_to_json
 
@@ -21,6 +22,8 @@ class Order:
     plan: Plan
     #: Folder of this task alone, where the child writes its objects.
     folder: Path
+    #: None: the route compares with nothing earlier.
+    priors: Priors | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ def order_to_message(order: Order) -> dict[str, Any]:
         "origin": TypeAdapter(Origin).dump_python(order.origin, mode="json"),
         "plan": plan_to_json(order.plan),
         "folder": str(order.folder),
+        "priors": TypeAdapter(Priors | None).dump_python(order.priors, mode="json"),
     }
 
 
@@ -56,6 +60,7 @@ def order_from_message(message: Mapping[str, Any]) -> Order:
         origin=TypeAdapter(Origin).validate_python(message["origin"]),
         plan=plan_from_json(message["plan"]),
         folder=Path(message["folder"]),
+        priors=TypeAdapter(Priors | None).validate_python(message.get("priors")),
     )
 
 

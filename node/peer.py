@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import (
     PresentationContext,
     build_context,
@@ -196,6 +197,7 @@ def associate(
     calling_ae: str,
     timeouts: Timeouts = Timeouts(),
     handlers: Sequence[evt.EventHandlerType] = (),
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
     """Open an association with ``peer``; release it at the end, abort it on an error.
 
@@ -203,6 +205,8 @@ def associate(
     ----------
     handlers
         What to do about what the peer asks over it.
+    roles
+        Those that differ from the usual ones.
 
     Raises
     ------
@@ -234,6 +238,7 @@ def associate(
             peer.port,
             contexts=list(contexts),
             ae_title=peer.ae_title,
+            ext_neg=list(roles),
             evt_handlers=[(evt.EVT_CONN_OPEN, on_connected), *handlers],
         )
     except socket.gaierror as error:

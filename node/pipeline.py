@@ -10,6 +10,7 @@ from ai.settings import ModelSettings
 from dicom_io.analysis import Analysis
 from dicom_io.encode.objects import Encoded, Encoder, encode_results
 from dicom_io.origin import Origin
+from dicom_io.prior import Priors, beside_prior
 from dicom_io.read import Input, read_inputs
 from dicom_io.select import Selector
 from dicom_io.study import Study
@@ -52,6 +53,7 @@ def run(
     *,
     stage: Stage = nullcontext,
     told: Callable[[Sequence[Analysis]], None] = _to_nobody,
+    priors: Priors | None = None,
 ) -> tuple[Encoded, ...]:
     """Return every object that this study and this plan result in.
 
@@ -61,6 +63,8 @@ def run(
         Entered for ``read``, ``analyze``, ``gate`` and ``encode``: progress and timing.
     told
         Called with what may be said, before it is encoded.
+    priors
+        What was found of earlier studies; None if nobody asked.
 
     Raises
     ------
@@ -70,6 +74,7 @@ def run(
         An object did not pass its check.
     """
     inputs, released = release(study, plan, stage=stage)
+    released = beside_prior(released, inputs, priors)
     told(released)
     with stage("encode"):
         return encode_results(released, inputs, origin, plan.encoders)

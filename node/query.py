@@ -1,13 +1,17 @@
-"""What a PACS lists: queries by C-FIND (PS3.4 C.4.1)."""
+"""What a PACS lists and holds: queries by C-FIND, documents by C-GET (PS3.4 C.4)."""
+
+from collections.abc import Sequence
 
 from pydicom import Dataset
-from pynetdicom.presentation import build_context
+from pynetdicom import evt
+from pynetdicom.presentation import build_context, build_role
 
 from node.config import Peer
 from node.peer import AssociationLostError, Timeouts, associate
 
-#: Study Root Query/Retrieve Information Model - FIND.
+#: Study Root Query/Retrieve Information Model - FIND and - GET.
 _FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 _PENDING = (0xFF00, 0xFF01)
 
 
@@ -65,3 +69,49 @@ def listed(
     identifier.SOPInstanceUID = only
     matches = find(peer, identifier, calling_ae=calling_ae, timeouts=timeouts)
     return frozenset(str(match.get("SOPInstanceUID", "")) for match in matches)
+
+
+def fetch_series(
+    peer: Peer,
+    series: tuple[str, str],
+    sop_classes: Sequence[str],
+    *,
+    calling_ae: str,
+    timeouts: Timeouts,
+) -> tuple[Dataset, ...]:
+    """Return the instances of a series by C-GET (PS3.4 C.4.3), those of some SOP classes alone.
+
+    They are kept in memory: this is for documents.
+
+    Raises
+    ------
+    QueryFailedError
+        Its status is no success.
+    UnreachableError, AssociationRejectedError, AssociationLostError, NoContextError
+        It could not be asked.
+    """
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = "SERIES"
+    identifier.StudyInstanceUID, identifier.SeriesInstanceUID = series
+    found = []
+
+    def keep(event: evt.Event) -> int:
+        found.append(event.dataset)
+        return 0x0000
+
+    with associate(
+        peer,
+        [build_context(_GET), *(build_context(uid) for uid in sop_classes)],
+        calling_ae=calling_ae,
+        timeouts=timeouts,
+        handlers=[(evt.EVT_C_STORE, keep)],
+        roles=[build_role(uid, scp_role=True) for uid in sop_classes],
+    ) as association:
+        for answer, _ in association.send_c_get(identifier, _GET):
+            status = getattr(answer, "Status", None)
+            if status is None:
+                raise AssociationLostError(f"{peer.name} did not answer a retrieval")
+            # Of other SOP classes it could not send anything: a warning (PS3.4 Table C.4-3).
+            if status not in (0x0000, 0xB000, *_PENDING):
+                raise QueryFailedError(f"{peer.name} cannot retrieve (0x{status:04X})")
+    return tuple(found)

@@ -37,6 +37,7 @@ from node.ledger.engine import Engine
 from node.order import Order, Result
 from node.origins import origin_of
 from node.outcomes import tell_next
+from node.priors import priors_of
 from node.profiles import Share
 from node.progress import Progress, clear_progress, write_progress
 from node.routing import destinations_of
@@ -212,6 +213,7 @@ class Worker:
             origin=self._origin(task, route, study, plan),
             plan=plan,
             folder=self._folder(task),
+            priors=priors_of(config, route, study),
         )
         result = self._child.run(
             order,

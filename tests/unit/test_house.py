@@ -23,6 +23,7 @@ CATCH_ALL = frozenset(
         "node/inference.py:_answer",
         "node/negotiate.py:_run",
         "node/outcomes.py:tell_next",
+        "node/priors.py:find_priors",
         "node/receive.py:on_c_store",
         "node/service.py:_swept",
         "node/spawned.py:_life",

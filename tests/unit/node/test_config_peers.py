@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.config import Peer, Service
+from node.config import Peer, PriorSettings, Service, config_hash
 from node.config_folder import config_of, read_folder
 from node.problems import InvalidConfigError
 
@@ -47,6 +47,36 @@ def test_peer_that_may_commit_is_asked_to(tmp_path):
 
     assert peer.commitment
     assert peer.allow == (Service.STORE, Service.COMMIT)
+
+
+def test_route_names_the_archive_that_is_asked_for_priors(tmp_path):
+    node = '[peers.pacs]\nae_title = "A"\nhost = "h"'
+    route = '[[route]]\nname = "r"\nmodel = "phantom"\npriors = { from = "pacs", seconds = 5.0 }'
+    (tmp_path / "routes.toml").write_text(route)
+
+    config = load(tmp_path, node)
+
+    assert config.routes[0].priors == PriorSettings(archive="pacs", seconds=5.0)
+
+
+def test_priors_change_the_identifiers_of_results_and_their_place_does_not(tmp_path):
+    node = '[peers.pacs]\nae_title = "A"\nhost = "h"\n[peers.b]\nae_title = "B"\nhost = "h"'
+    route = '[[route]]\nname = "r"\nmodel = "phantom"\n'
+    hashes = []
+    for priors in ("", 'priors = { from = "pacs" }', 'priors = { from = "b", seconds = 9 }'):
+        (tmp_path / "routes.toml").write_text(route + priors)
+        config = load(tmp_path, node)
+        hashes.append(config_hash(config, config.routes[0]))
+
+    assert hashes[0] != hashes[1] == hashes[2]
+
+
+def test_archive_that_is_no_peer_is_a_mistake(tmp_path):
+    route = '[[route]]\nname = "r"\nmodel = "phantom"\npriors = { from = "pacss" }'
+    (tmp_path / "routes.toml").write_text(route)
+
+    with pytest.raises(InvalidConfigError, match="there is no peer 'pacss'; did you mean 'pacs'"):
+        load(tmp_path, '[peers.pacs]\nae_title = "A"\nhost = "h"')
 
 
 @pytest.mark.parametrize(
