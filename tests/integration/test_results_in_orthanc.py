@@ -46,6 +46,7 @@ def test_pacs_stores_and_returns_every_object_unchanged(tmp_path):
             [
                 storescu,
                 "-R",
+                "-xr",
                 "+sd",
                 "+sp",
                 "*.dcm",
