@@ -167,7 +167,9 @@ def pixels_complete(dataset: Dataset) -> Iterator[str]:
     if name not in dataset:
         yield f"{name} is missing"
         return
-    if UID(dataset.file_meta.TransferSyntaxUID).is_compressed:
+    # Without a transfer syntax, which another rule misses, they count as uncompressed.
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax and UID(syntax).is_compressed:
         yield from _segments_complete(dataset)
         return
     pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
