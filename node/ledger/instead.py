@@ -82,8 +82,8 @@ def _owe(connection: Connection, refused: Delivery, result: str, now: datetime) 
     objects = select(*values.values()).where(
         made.task_id == refused.task_id, made.result == result, made.withdrawn.is_(None)
     )
-    inserted = connection.execute(insert(schema.delivery).from_select(list(values), objects))
-    return bool(inserted.rowcount)
+    owe = insert(schema.delivery).from_select(list(values), objects).returning(table.id)
+    return bool(connection.execute(owe).all())
 
 
 def _study(connection: Connection, refused: Delivery) -> str | None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, func, select, update
 from node.ledger import accepted, audit, confirmations, schema
 from node.ledger.engine import insert_missing, reading
 from node.ledger.instead import owe_instead
+from node.ledger.superseding import restore_withdrawn
 from node.task import (
     ConfirmationKind,
     Delivery,
@@ -111,6 +112,9 @@ def delivered(
 ) -> bool:
     """Record that the destination has the object; False if it was settled otherwise meanwhile.
 
+    An object that was withdrawn while it was being sent counts again: whoever withdraws superseded
+    objects finds it, and so does a person who retracts.
+
     Parameters
     ----------
     confirm
@@ -118,6 +122,7 @@ def delivered(
     """
     state = DeliveryState.DELIVERED
     with engine.begin() as connection:
+        restore_withdrawn(connection, delivery)
         done = _settle_in(connection, delivery, state=state, status=status, reason="", changed=now)
         if done and confirm:
             confirmations.want(connection, delivery.id, confirm, now)

@@ -1,10 +1,10 @@
-"""What a finished task takes the place of: marked with its result, withdrawn by whoever comes."""
+"""What no longer counts: marked in the transaction that makes it so, withdrawn by whoever comes."""
 
 from sqlalchemy import ColumnElement, Connection, exists, update
 
 from dicom_io.encode.kinds import OUTCOME_KINDS, REJECTION_KIND
-from node.ledger.schema import artifact, task
-from node.task import State, Task
+from node.ledger.schema import artifact, delivery, task
+from node.task import Delivery, DeliveryState, State, Task
 
 
 def mark_superseded(connection: Connection, done: Task) -> None:
@@ -26,6 +26,24 @@ def mark_superseded(connection: Connection, done: Task) -> None:
         other.c.state == State.DONE,
     )
     _mark(connection, (task.c.id == done.id) & later)
+
+
+def restore_withdrawn(connection: Connection, sent: Delivery) -> None:
+    """Have an object count again that reached its destination while it was being withdrawn."""
+    rows = connection.execute(
+        update(delivery)
+        .where(delivery.c.id == sent.id, delivery.c.state == DeliveryState.WITHDRAWN)
+        .values(state=DeliveryState.WAITING)
+        .returning(delivery.c.id)
+    ).all()
+    if not rows:
+        return
+    connection.execute(
+        update(artifact)
+        .where(artifact.c.sop_instance_uid == sent.sop_instance_uid)
+        .values(withdrawn=None)
+    )
+    _mark(connection, task.c.id == sent.task_id)
 
 
 def _mark(connection: Connection, condition: ColumnElement[bool]) -> None:
