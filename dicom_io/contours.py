@@ -80,26 +80,31 @@ def _padded(plane: NDArray[np.float32], level: float) -> NDArray[np.float32]:
 
 def _links(values: NDArray[np.float32], level: float) -> dict[int, int]:
     """Return each crossing of a line with a grid line, to the next crossing of the same line."""
-    inside = values >= level
-    corners = 8 * inside[:-1, :-1] + 4 * inside[:-1, 1:] + 2 * inside[1:, 1:] + 1 * inside[1:, :-1]
-    middles = (values[:-1, :-1] + values[:-1, 1:] + values[1:, 1:] + values[1:, :-1]) / 4
+    inside = (values >= level).astype(np.uint8)
+    corners = inside[:-1, :-1] << 3 | inside[:-1, 1:] << 2 | inside[1:, 1:] << 1 | inside[1:, :-1]
+    rows, columns = np.nonzero((corners > 0) & (corners < 15))
+    corners = corners[rows, columns]
+    middles = sum(values[rows + down, columns + right] for down in (0, 1) for right in (0, 1)) / 4
     after: dict[int, int] = {}
+    width = values.shape[1]
     for case, lines in _LINES.items():
-        _add(after, corners == case, lines, width=values.shape[1])
+        here = corners == case
+        _add(after, rows[here], columns[here], lines, width=width)
     for case, (joined, apart) in _SADDLES.items():
-        _add(after, (corners == case) & (middles >= level), joined, width=values.shape[1])
-        _add(after, (corners == case) & (middles < level), apart, width=values.shape[1])
+        for lines, chosen in ((joined, middles >= level), (apart, middles < level)):
+            here = (corners == case) & chosen
+            _add(after, rows[here], columns[here], lines, width=width)
     return after
 
 
 def _add(
     after: dict[int, int],
-    cells: NDArray[np.bool_],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
     lines: tuple[tuple[int, int], ...],
     *,
     width: int,
 ) -> None:
-    rows, columns = np.nonzero(cells)
     for start, end in lines:
         starts = _crossings(rows, columns, start, width=width)
         ends = _crossings(rows, columns, end, width=width)

@@ -191,7 +191,9 @@ def heated_by(
     line: int = 1,
 ) -> NDArray[np.uint8]:
     """Return what ``heated`` makes of a gray background, by a table that was made before."""
-    places = (levels.astype(np.uint16) << 8) | background
+    places = levels.astype(np.intp)
+    places <<= 8
+    places |= background
     # No place is outside the table; looking that up takes as long as looking up the colors.
     packed = np.take(table, places, mode="clip").view(np.uint8).reshape(*background.shape, 4)
     canvas = np.empty((*background.shape, 3), np.uint8)
@@ -297,7 +299,8 @@ def _alpha() -> NDArray[np.float32]:
     """Return the opacity of every level: it grows from nothing, so that there is no false edge."""
     ramp = np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)
     painted = np.clip((ramp - FAINTEST) / (1 - FAINTEST), 0.0, 1.0)
-    return (_OPACITY * painted**0.55).astype(np.float32)
+    alpha: NDArray[np.float32] = (_OPACITY * painted**0.55).astype(np.float32)
+    return alpha
 
 
 def _heat_path(

@@ -192,11 +192,11 @@ def _encode_series(overlay: _Overlay, origin: Origin) -> Iterator[Dataset]:
         frame = overlay.source.volume.frames[index]
         dataset.SourceImageSequence = [source_image(frame)]
         _position(dataset, overlay, index)
-        painted = canvas.copy()
-        _insert(painted, _paint(overlay, index, look), overlay.layout)
-        draw_footer(painted, overlay.layout, _footer(overlay, index))
-        octets = painted.tobytes()
-        dataset.PixelData = octets + b"\0" * (len(octets) % 2)
+        # One canvas for all: what differs is painted over what was there before.
+        _insert(canvas, _paint(overlay, index, look), overlay.layout)
+        draw_footer(canvas, overlay.layout, _footer(overlay, index))
+        octets = canvas.tobytes()
+        dataset.PixelData = octets if len(octets) % 2 == 0 else octets + b"\0"
         yield dataset
 
 
@@ -347,10 +347,10 @@ def _footer(overlay: _Overlay, index: int) -> list[str]:
     center = volume.affine @ (index, (rows - 1) / 2, (columns - 1) / 2, 1.0)
     axis = int(np.argmax(np.abs(volume.affine[:3, 0])))
     side = ("LR", "PA", "HF")[axis][0 if center[axis] >= 0 else 1]
-    lines = [f"slice {index + 1} of {count}, {side} {abs(center[axis]):.1f} mm"]
-    if index == overlay.key and count > 1:
-        lines.append("the slice with most of the evidence")
-    return lines
+    return [
+        f"slice {index + 1} of {count}, {side} {abs(center[axis]):.1f} mm",
+        "the slice with most of the evidence" if index == overlay.key and count > 1 else "",
+    ]
 
 
 def _extent(overlay: _Overlay) -> str:
