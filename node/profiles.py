@@ -30,11 +30,16 @@ FALLBACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fractional": ("segmentation", "overlay"),
         "bands": ("overlay",),
         "parametric_map": ("bands", "overlay"),
+        "parametric_map_coarse": ("bands", "overlay"),
         "presentation": ("overlay",),
         "overlay": ("bands", "segmentation"),
+        "overlay_rle": ("overlay", "bands", "segmentation"),
         OUTCOME_KIND: (BASIC_OUTCOME_KIND,),
     }
 )
+
+#: Name of a result to another form of the very same: one of the two is enough.
+_OTHER_FORMS: Mapping[str, str] = MappingProxyType({"overlay": "overlay_rle"})
 
 #: Made with every task that makes what it stands in for: it costs next to nothing, and nobody can
 #: make it any more once a destination has refused the other at the door.
@@ -80,7 +85,7 @@ def share(wanted: Sequence[str], takes: Callable[[str], bool]) -> Share:
         if takes(result):
             got[result] = None
             continue
-        instead = next((each for each in FALLBACKS.get(result, ()) if takes(each)), "")
+        instead = _instead(result, wanted, takes)
         refusals.append(Refusal(result=result, instead=instead))
         if instead:
             got[instead] = None
@@ -91,3 +96,13 @@ def with_reserves(results: Iterable[str]) -> tuple[str, ...]:
     """Return the results that a task makes for these: each once, and what is kept in reserve."""
     made = dict.fromkeys(results)
     return tuple({**made, **dict.fromkeys(RESERVES[each] for each in made if each in RESERVES)})
+
+
+def _instead(result: str, wanted: Sequence[str], takes: Callable[[str], bool]) -> str:
+    for each in FALLBACKS.get(result, ()):
+        other = _OTHER_FORMS.get(each, "")
+        if other in wanted and takes(other):
+            return other
+        if takes(each):
+            return each
+    return ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from dicom_io.encode.kinds import KINDS, NOTES, OUTCOME_KIND
+from dicom_io.encode.kinds import COMPRESSED, KINDS, NOTES, OUTCOME_KIND
 from node.config import Config, Plan, Route, plan_of
 from node.ledger import accepted
 from node.ledger.accepted import Accepted
@@ -72,4 +72,5 @@ def _takes(known: Accepted | None, result: str) -> bool:
     if known is None:
         return True
     classes = KINDS.get(result) or NOTES.get(result, ())
-    return all(known.takes(uid, UNCOMPRESSED) for uid in classes)
+    syntaxes = (COMPRESSED[result],) if result in COMPRESSED else UNCOMPRESSED
+    return all(known.takes(uid, syntaxes) for uid in classes)

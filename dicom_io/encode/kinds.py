@@ -20,6 +20,7 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "report_basic": (_BASIC_TEXT_SR,),
         "segmentation": (_SEGMENTATION,),
         "bands": (_SEGMENTATION,),
+        "bands_placed": (_SEGMENTATION,),
         "overlay": (_SECONDARY_CAPTURE,),
         "overlay_rle": (_SECONDARY_CAPTURE,),
         "presentation": (_PRESENTATION_STATE,),
@@ -29,6 +30,9 @@ KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "key_objects": (_KEY_OBJECT_SELECTION,),
     }
 )
+#: Name of a result to the transfer syntax that its objects are compressed in (PS3.5 A.4); all
+#: others are uncompressed.
+COMPRESSED: Mapping[str, str] = MappingProxyType({"overlay_rle": "1.2.840.10008.1.2.5"})
 #: Documents that are about a task or about other objects; no route asks for them.
 OUTCOME_KIND = "outcome"
 BASIC_OUTCOME_KIND = "outcome_basic"

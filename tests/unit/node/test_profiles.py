@@ -75,6 +75,23 @@ def test_refused_map_of_parameters_becomes_bands():
     assert given.results == ("report", "bands")
 
 
+def test_captures_that_are_wanted_compressed_stand_in_so():
+    given = share(("report", "segmentation", "overlay_rle"), all_but("segmentation"))
+
+    assert given.results == ("report", "overlay_rle")
+
+
+def test_captures_whose_compression_is_refused_are_sent_plain():
+    given = share(("report", "segmentation", "overlay_rle"), all_but("segmentation", "overlay_rle"))
+
+    assert given.results == ("report", "overlay")
+
+
+@pytest.mark.parametrize("result", sorted(set(KINDS) - {"report_basic", "key_objects"}))
+def test_every_picture_and_report_has_a_stand_in(result):
+    assert set(FALLBACKS[result]) <= set(KINDS)
+
+
 def test_what_nothing_stands_in_for_is_told():
     given = share(("report", "key_objects"), all_but("key_objects"))
 

@@ -122,6 +122,19 @@ def test_compressed_alone_is_not_taken(engine):
     assert len(shares["pacs"].refusals) == len(GENERIC)
 
 
+def test_compressed_captures_go_to_who_takes_the_compression(engine):
+    config = config_with(peer("pacs"), peer("old"))
+    rle = "1.2.840.10008.1.2.5"
+    accepted.learn(engine, "pacs", dict.fromkeys(sop_classes(), (*UNCOMPRESSED, rle)), NOW)
+    learn(engine, "old")
+    route = make_route(results=("report", "overlay_rle"))
+
+    shares = shares_of(engine, config, route, ["pacs", "old"])
+
+    assert shares["pacs"].results == ("report", "overlay_rle")
+    assert shares["old"].results == ("report", "overlay")
+
+
 def test_identifiers_do_not_depend_on_what_was_learnt(engine):
     config = config_with(peer("pacs"))
     route = make_route(results=None)
