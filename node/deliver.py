@@ -187,7 +187,7 @@ class Destination:
         A request that is not accepted as a whole is sent once more, object by object.
         """
         while left and not self._stop.is_set():
-            batch = left.popleft()
+            batch = self._still_owed(left.popleft())
             try:
                 answers = self._posted(batch)
             except (UnreachableError, RefusedEverythingError) as error:
@@ -209,9 +209,14 @@ class Destination:
             for (delivery, _), answer in zip(batch, answers, strict=True):
                 self._settle(delivery, answer)
 
+    def _still_owed(self, batch: Iterable[_Owed]) -> tuple[_Owed, ...]:
+        return tuple(each for each in batch if outbox.still_owed(self._engine, each[0]))
+
     def _posted(self, batch: Sequence[_Owed]) -> Sequence[Answer] | None:
         """Return what came of each object; None if each must be sent alone to know."""
         items = [item for _, item in batch]
+        if not items:
+            return ()
         try:
             return store_over_web(self._peer, items, timeouts=self._settings.timeouts)
         except UnclearAnswerError as error:

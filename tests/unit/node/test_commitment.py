@@ -5,15 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
+from node import service
 from node.asking import ConfirmSettings
-from node.config import Peer
+from node.config import Config, NodeSettings, Peer, Service, site_of
 from node.deliver import DeliverySettings, Destination
 from node.doorman import AllowedPeer
 from node.ledger import confirmations, outbox
 from node.ledger.status import summary
 from node.peer import Timeouts
 from node.task import ConfirmationKind, ConfirmationState, DeliveryState
-from tests.build_ledger import new_ledger, owe
+from tests.build_ledger import ledger_url, new_ledger, owe
 from tests.build_wire import receive_settings, receiver
 from tests.committing_pacs import CommittingPacs, Where
 from tests.wait import until
@@ -266,6 +267,22 @@ def test_peer_that_may_not_commit_cannot_report(engine, tmp_path, node_port):
 
     assert pacs.answers == [None]
     assert stands(engine, task) == [(DELIVERED, ASKED)]
+
+
+def test_receiver_of_a_node_takes_reports_of_peers_that_may_commit(tmp_path):
+    place = {"host": "127.0.0.1", "port": 104}
+    keeper = Peer(name="pacs", ae_title="KEEPER", allow=(Service.COMMIT,), **place)
+    sender = Peer(name="ct1", ae_title="CT1", **place)
+    cloud = Peer(name="cloud", url="https://cloud.example/dicom-web")
+    node = NodeSettings(data=tmp_path, database=ledger_url(tmp_path))
+    peers = {peer.name: peer for peer in (keeper, sender, cloud)}
+
+    known = service.receive_settings(Config(node=node, site=site_of(node), peers=peers)).peers
+
+    assert {(each.name, each.store, each.commit) for each in known} == {
+        ("pacs", False, True),
+        ("ct1", True, False),
+    }
 
 
 def test_peer_without_commitment_is_asked_nothing(engine, tmp_path):

@@ -20,6 +20,7 @@ from node.ledger.status import backlogs, summary
 from node.peer import Timeouts
 from node.task import DeliveryState
 from tests.build_ledger import new_ledger, owe
+from tests.peers import require
 from tests.web_server import WebAnswer, failed, module, stored, web_server
 
 QUICK = DeliverySettings(
@@ -292,6 +293,23 @@ def test_object_damaged_in_the_store_does_not_keep_back_the_others(engine, tmp_p
     assert [one for one, _, _ in states(engine, task)] == [PARKED, DELIVERED]
 
 
+def test_object_that_is_withdrawn_before_its_turn_is_not_sent(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="cloud", count=2)
+    first, _ = outbox.of_task(engine, task.id)
+
+    def settle_first(uids):
+        if len(uids) == 2:
+            outbox.park(engine, first, status=None, reason="by a person", now=_now())
+            return WebAnswer(status=415)
+        return module(200, kept=stored(*uids))
+
+    with web_server(settle_first) as server:
+        deliver(engine, server)
+
+    assert server.posts == [("2.25.1", "2.25.2"), ("2.25.2",)]
+    assert [one for one, _, _ in states(engine, task)] == [PARKED, DELIVERED]
+
+
 def test_certificate_of_nobody_is_not_trusted_until_its_authority_is_named(engine, tmp_path):
     task = owe(engine, tmp_path, destination="cloud")
     key, certificate = _self_signed(tmp_path)
@@ -312,7 +330,15 @@ def test_certificate_of_nobody_is_not_trusted_until_its_authority_is_named(engin
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:
     key, certificate = folder / "key.pem", folder / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command = [
+        str(require("openssl", "apt-get install openssl")),
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]
     command += ["-nodes", "-days", "2", "-subj", "/CN=test", "-keyout", str(key)]
     command += ["-out", str(certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(command, check=True, capture_output=True)
