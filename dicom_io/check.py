@@ -12,6 +12,7 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
+from dicom_io.check_documents import content_allowed, groups_can_be_drawn
 from dicom_io.check_source import (
     DOCUMENTS,
     PARAMETRIC_MAP,
@@ -237,6 +238,8 @@ RULES: tuple[Rule, ...] = (
     annotations_declared,
     segments_and_frames_agree,
     evidence_complete,
+    content_allowed,
+    groups_can_be_drawn,
 )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicom_io.check_documents import regions_on_source_images
 from dicom_io.read import Input
 from dicom_io.volume import Volume
 
@@ -37,6 +38,7 @@ def check_against_source(dataset: Dataset, source: Input) -> tuple[str, ...]:
         problems.extend(map_in_source_volume(dataset, source))
     if dataset.get("SOPClassUID") == PRESENTATION_STATE:
         problems.extend(annotations_on_source_images(dataset, source))
+    problems.extend(regions_on_source_images(dataset, source))
     return tuple(problems)
 
 
