@@ -16,7 +16,7 @@ from dicom_io.study import group_studies
 from node.config import Config, Peer, embedded_config
 from node.deliver import DeliverySettings, Destination
 from node.handover import hand_over
-from node.ledger import instances, outbox, studies, tasks
+from node.ledger import accepted, instances, outbox, studies, tasks
 from node.ledger.audit import of_study
 from node.ledger.engine import Engine
 from node.negotiate import Negotiations, NegotiationSettings
@@ -30,6 +30,7 @@ from node.task import Delivery, DeliveryState, PlannedTask, Task
 from tests.build_analysis import make_analysis, make_input, make_origin
 from tests.build_config import make_route
 from tests.build_ledger import LONG_AGO, arrive, new_ledger
+from tests.orthanc import orthanc
 
 ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -271,3 +272,20 @@ def test_a_pacs_without_room_then_with_warnings_then_silent_loses_nothing(played
     assert {one.state for one in first[:2]} == {DeliveryState.WAITING}
     assert DeliveryState.WAITING in states(second)
     assert states(played.owed(task)) == {DeliveryState.DELIVERED}
+
+
+@pytest.mark.peers
+def test_a_real_pacs_takes_all_that_it_says_it_takes(played):
+    with orthanc(played.folder / "orthanc") as pacs:
+        config = config_for(played, {"pacs": pacs.dicom_port}, pacs="weasis")
+        peer = replace(config.peers["pacs"], ae_title=pacs.ae_title)
+        config = replace(config, peers={"pacs": peer})
+        ask(played, config)
+
+        task = played.work(config)
+        played.deliver(peer)
+
+        owed = played.owed(task)
+        assert accepted.known(played.engine, ["pacs"])["pacs"].learnt == NOW
+        assert kinds(owed, DeliveryState.DELIVERED) == set(PROFILES["weasis"])
+        assert set(pacs.instances()) == {one.sop_instance_uid for one in owed}
