@@ -287,20 +287,25 @@ def status(
 @app.command()
 def retry(
     kind: Annotated[Retriable, typer.Argument(help="What waits.")],
-    number: Annotated[int, typer.Argument(metavar="ID", help="Its id, as status tells it.")],
+    which: Annotated[
+        str, typer.Argument(metavar="ID", help="Its id, as status tells it; a destination's name.")
+    ],
     config: ConfigOption = None,
 ) -> None:
     """Have what waits for a person tried again, with fresh attempts; or a waiting delivery now.
 
+    With destination, all deliveries that are parked for a peer.
+
     Works beside a running node. Remove the cause first.
 
-    Examples: [bold]pellucid retry task 12[/bold], [bold]pellucid retry delivery 40[/bold]
+    Examples: [bold]pellucid retry task 12[/bold], [bold]pellucid retry delivery 40[/bold],
+    [bold]pellucid retry destination pacs[/bold]
     """
     from node.commands import status as command
     from node.commands.setting import configuration
 
-    command.retry(configuration(config), kind, number, datetime.now(UTC))
-    typer.echo(f"{kind} {number} is tried again by the running node, or by the next one")
+    what = command.retry(configuration(config), kind, which, datetime.now(UTC))
+    typer.echo(f"{what}: tried again by the running node, or by the next one")
 
 
 @app.command()

@@ -32,6 +32,8 @@ class Retriable(StrEnum):
 
     TASK = "task"
     DELIVERY = "delivery"
+    #: All deliveries to one peer that wait for a person.
+    DESTINATION = "destination"
 
 
 class Reason(StrEnum):

@@ -149,15 +149,42 @@ def waits_for_a_person(content: Mapping[str, Any]) -> bool:
     return any(row["what_to_do"] and row["state"] != State.REJECTED for row in rows)
 
 
-def retry(config: Config, kind: Retriable, number: int, now: datetime) -> None:
+def retry(config: Config, kind: Retriable, which: str, now: datetime) -> str:
     """Have a task that waits for a person, or a delivery that is still owed, tried again now.
+
+    Parameters
+    ----------
+    which
+        Number of the task or delivery; name of the destination whose parked deliveries are meant.
+
+    Returns
+    -------
+    str
+        What is tried again, in words.
 
     Raises
     ------
     MisuseError
-        There is none of that number; the task waits for no person; the delivery is delivered.
+        There is none of that number or name; the task waits for no person; the delivery is
+        delivered.
     """
     engine = open_ledger(config.node.database)
+    if kind is Retriable.DESTINATION:
+        count = outbox.release_parked(engine, which, now)
+        if count == 0:
+            raise MisuseError(f"no delivery to {which!r} is parked")
+        return f"{counted(count, 'object')} owed to {which}"
+    _retry_one(engine, kind, _number(which), now)
+    return f"{kind} {which}"
+
+
+def _number(which: str) -> int:
+    if not which.isdecimal():
+        raise MisuseError(f"{which!r} is no number; status tells the id of each")
+    return int(which)
+
+
+def _retry_one(engine: Engine, kind: Retriable, number: int, now: datetime) -> None:
     if kind is Retriable.DELIVERY:
         if not outbox.release(engine, number, now):
             raise MisuseError(

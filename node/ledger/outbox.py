@@ -203,6 +203,22 @@ def release(engine: Engine, delivery_id: int, now: datetime) -> bool:
     return row is not None
 
 
+def release_parked(engine: Engine, destination: str, now: datetime) -> int:
+    """Have all that is parked for a destination tried again; return how many deliveries that was.
+
+    What it refused stays refused: that was said of each object.
+    """
+    table = schema.delivery.c
+    query = (
+        select(table.id)
+        .where(table.destination == destination, table.state == DeliveryState.PARKED)
+        .order_by(table.id)
+    )
+    with reading(engine) as connection:
+        parked = connection.scalars(query).all()
+    return sum(release(engine, each, now) for each in parked)
+
+
 def hasten(engine: Engine, now: datetime) -> int:
     """Make everything that waits for a later try due at once; return how much that was."""
     table = schema.delivery

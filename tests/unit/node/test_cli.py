@@ -410,6 +410,24 @@ def test_a_waiting_delivery_is_tried_now_when_a_person_says_so(pellucid, tmp_pat
     assert (due.id, due.attempt) == (owed.id, 0)
 
 
+def test_all_that_is_parked_for_a_destination_is_tried_again_at_once(pellucid, tmp_path, ledger):
+    task = owe(ledger, tmp_path / "data", destination="pacs", count=3)
+    first, second, third = outbox.of_task(ledger, task.id)
+    for one in (first, second):
+        outbox.park(ledger, one, status=None, reason="refuses the token", now=LATER)
+    outbox.refuse(ledger, third, status=0x0122, reason="no such kind", now=LATER)
+
+    status, out, _ = pellucid("retry", "destination", "pacs", "-c", tmp_path)
+
+    assert status == 0
+    assert "2 objects owed to pacs: tried again" in out
+    assert [one.state for one in outbox.of_task(ledger, task.id)] == [
+        DeliveryState.WAITING,
+        DeliveryState.WAITING,
+        DeliveryState.REFUSED,
+    ]
+
+
 def test_what_is_delivered_is_not_tried_again(pellucid, tmp_path, ledger):
     task = owe(ledger, tmp_path / "data", destination="pacs")
     (owed,) = outbox.of_task(ledger, task.id)
@@ -427,6 +445,8 @@ def test_what_is_delivered_is_not_tried_again(pellucid, tmp_path, ledger):
         (("retry", "task", "9"), "there is no task 9"),
         (("retry", "task", "1"), "task 1 is ready: it waits for no person"),
         (("retry", "study", "1"), "'study' is not one of"),
+        (("retry", "task", "nine"), "'nine' is no number"),
+        (("retry", "destination", "pacs"), "no delivery to 'pacs' is parked"),
     ],
 )
 def test_what_cannot_be_retried_is_one_sentence(pellucid, tmp_path, ledger, words, sentence):
