@@ -10,6 +10,7 @@ from dicom_io.encode.inherit import instance_uid, series_uid, sop_reference
 from dicom_io.encode.report_writer import Writer
 from dicom_io.encode.roles import (
     BANDS,
+    BANDS_PLACED,
     OVERLAY,
     OVERLAY_RLE,
     PARAMETRIC_MAP,
@@ -51,7 +52,7 @@ def heatmap_objects(explanation: Explanation, index: int, writer: Writer) -> lis
     analysis, origin = writer.analysis, writer.origin
     single = {
         instance_uid(role, analysis, origin, series=index)
-        for role in (BANDS, PARAMETRIC_MAP, PARAMETRIC_MAP_COARSE)
+        for role in (BANDS, BANDS_PLACED, PARAMETRIC_MAP, PARAMETRIC_MAP_COARSE)
     }
     overlays = {series_uid(role, analysis, origin, index=index) for role in (OVERLAY, OVERLAY_RLE)}
     key = writer.source.volume.frames[key_slice(explanation.heatmap)]

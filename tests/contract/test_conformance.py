@@ -43,6 +43,7 @@ REASONS = {
     "parametric_map": "an image without a place in the patient has no map (PS3.3 A.75)",
     "parametric_map_coarse": "as `parametric_map`",
     "bands": "viewers lay bands over an image by its place in the patient",
+    "bands_placed": "images with a place get `bands`, images without pixel spacing none",
     "fractional": "as `bands`",
     "segmentation": "this still and this photograph have no pixel spacing, and none is invented",
     "presentation": "grayscale presentation states are of grayscale images (PS3.3 A.33.1)",

@@ -138,8 +138,9 @@ def test_a_retry_makes_the_same_bytes(kind):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_other_inputs_make_other_uids(name):
-    source = make_input()
     encode = ENCODERS[name]()
+    # What only a radiograph needs is not made of a CT.
+    source = make_projection() if name == "bands_placed" else make_input()
 
     here = encode(make_analysis(source), source, make_origin(), ())
     there = encode(make_analysis(source), source, make_origin(inputs=("1.2.3.4.99",)), ())
