@@ -1,6 +1,7 @@
 """Telling destinations that a task ended without a result: silence would look like a report."""
 
 import logging
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -41,6 +42,7 @@ _ADVICE: Mapping[State, str] = MappingProxyType(
     }
 )
 _FORMS = {OUTCOME_KIND: encode_outcome, BASIC_OUTCOME_KIND: encode_basic_outcome}
+_NAMED_SERIES = re.compile(r"^series [0-9.]+: ")
 #: What a mistake of ours is called where nobody can do anything with its details.
 _MISTAKE = "the program ended with an error of its own; the node keeps the details"
 
@@ -72,7 +74,8 @@ def outcome_of(task: Task, route: Route) -> Outcome:
     """Return in words for a radiologist how a task ended."""
     name, _, said = task.error.partition(": ")
     unsuitable = name == "UnsuitableInputError"
-    reason = said or task.error
+    # A radiologist looks at the study already; the node's own status keeps the identifier.
+    reason = _NAMED_SERIES.sub("", said or task.error)
     if task.state is State.FAILED:
         reason = _MISTAKE
     return Outcome(

@@ -146,6 +146,17 @@ def error(folder, wire, order):
     }
 
 
+def named(folder, wire, order):
+    """Make a report and a picture, and say which is which."""
+    report = write(folder, order, sop_class_uid="1.2.840.10008.5.1.4.1.1.88.22")
+    picture = write(folder, order, index=2, sop_class_uid="1.2.840.10008.5.1.4.1.1.7")
+    return {**result(report, picture), "results": ["report", "overlay"]}
+
+
+def misnamed(folder, wire, order):
+    return {**result(write(folder, order)), "results": ["report"]}
+
+
 def unsuitable(folder, wire, order):
     return {
         "kind": "error",
@@ -195,6 +206,8 @@ SCRIPTS = {
     "disk full": disk_full,
     "mistake": mistake,
     "environment": environment,
+    "named": named,
+    "misnamed": misnamed,
     "unsuitable": unsuitable,
     "no model": no_model,
     "keep order": keep_order,

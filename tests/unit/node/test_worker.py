@@ -95,6 +95,23 @@ def test_task_folder_and_progress_are_gone_afterwards(engine, tmp_path):
     assert read_progress(tmp_path) == ()
 
 
+def test_each_destination_is_owed_what_its_profile_says(engine, tmp_path):
+    task_id = ready_task(engine, tmp_path)
+    wanted = settings(tmp_path, "named")
+    config = wanted.config
+    peers = {
+        "pacs": replace(config.peers["pacs"], profile="archive"),
+        # Whoever sent the study.
+        "mr1": Peer(name="mr1", ae_title="MODALITY", host="127.0.0.1", port=104),
+    }
+    route = replace(config.routes[0], results=None, send_to=("pacs", "@sender"))
+
+    work_once(engine, replace(wanted, config=replace(config, peers=peers, routes=(route,))))
+
+    owed = {(one.destination, one.result) for one in outbox.of_task(engine, task_id)}
+    assert owed == {("pacs", "report"), ("mr1", "report"), ("mr1", "overlay")}
+
+
 def test_shadow_route_keeps_its_objects_and_owes_nothing(engine, tmp_path):
     task_id = ready_task(engine, tmp_path)
     wanted = settings(tmp_path, "ok")
@@ -116,6 +133,7 @@ def test_shadow_route_keeps_its_objects_and_owes_nothing(engine, tmp_path):
         ("other patient", State.FAILED, "another patient"),
         ("other study", State.FAILED, "names study 1.2.3"),
         ("other file", State.FAILED, "not its own file"),
+        ("misnamed", State.FAILED, "result 'report' is of SOP class"),
         ("link", State.FAILED, "not its own file"),
         ("die", State.READY, "signal 9"),
         ("babble", State.READY, "broke the protocol"),
