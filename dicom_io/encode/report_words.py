@@ -188,7 +188,17 @@ def _measure_row(measure: MeasureValue) -> list[str]:
     if not np.isfinite(measure.value):
         value = "could not be measured"
     passed = {None: "reported only", True: "passed", False: "FAILED"}[measure.passed]
-    return [measure.name.replace("_", " "), f"{value}{unit}", f"{limit}{unit}", passed]
+    asked = f"{_side(measure)}{limit}{unit}" if limit else ""
+    return [measure.name.replace("_", " "), f"{value}{unit}", asked, passed]
+
+
+def _side(measure: MeasureValue) -> str:
+    """Return on which side of its limit a measure has to be, as the verdict on it tells."""
+    if measure.limit is None or measure.passed is None or not np.isfinite(measure.value):
+        return ""
+    if measure.value == measure.limit:
+        return ""
+    return "at least " if (measure.value > measure.limit) == measure.passed else "at most "
 
 
 def _prior_row(value: PriorValue) -> list[str]:

@@ -2,8 +2,8 @@
 
 from datetime import date
 
-from dicom_io.analysis import PriorComparison, PriorValue, Quantity
-from tests.build_analysis import make_finding, make_input
+from dicom_io.analysis import MeasureValue, PriorComparison, PriorValue, Quantity
+from tests.build_analysis import make_explanation, make_finding, make_input
 from tests.unit.dicom_io.test_report import items, name_of, values, written
 
 
@@ -40,6 +40,29 @@ def test_tables_are_aligned_in_the_item_that_viewers_print_in_monospaced_type():
         "Finding           Answer       Probability  Cut-off",
         "synthetic lesion  PRESENT      87.0 %       50.0 %",
         "cyst              not present  3.1 %        50.0 %",
+    ]
+
+
+def test_the_table_says_on_which_side_of_its_limit_a_measure_has_to_be():
+    source = make_input()
+    measures = (
+        MeasureValue(name="stability", value=0.95, limit=0.7, passed=True),
+        MeasureValue(name="edges", value=0.1, limit=0.8, passed=True),
+        MeasureValue(name="intensity", value=0.85, limit=0.8, passed=False),
+        MeasureValue(name="comprehensiveness", value=0.1, limit=0.2, passed=False),
+        MeasureValue(name="agreement", value=0.4),
+    )
+
+    dataset, _ = written(source, explanations=(make_explanation(source, measures=measures),))
+
+    table = next(t for t in values(dataset, "Finding") if "Measure" in t)
+    assert table.split("\r\n")[1:] == [
+        "Measure            Value  Limit",
+        "stability          0.95   at least 0.7  passed",
+        "edges              0.1    at most 0.8   passed",
+        "intensity          0.85   at most 0.8   FAILED",
+        "comprehensiveness  0.1    at least 0.2  FAILED",
+        "agreement          0.4                  reported only",
     ]
 
 
