@@ -2,7 +2,7 @@
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from node.config import Peer
@@ -10,12 +10,9 @@ from node.errors import retry_delay_seconds
 from node.ledger import confirmations
 from node.ledger.engine import Engine
 from node.peer import Timeouts
-from node.task import Confirmation
+from node.task import Confirmation, Resending
 
 logger = logging.getLogger(__name__)
-
-#: How often an object is sent again because its destination does not have it.
-RESENDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +27,7 @@ class ConfirmSettings:
     questions: int = 6
     #: How often an object is looked for before it counts as lost.
     looks: int = 3
-    #: How often an object is sent again because the destination does not have it.
-    resends: int = RESENDS
+    resending: Resending = field(default_factory=Resending)
     #: Most objects in one request.
     batch: int = 100
 

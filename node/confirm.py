@@ -19,7 +19,7 @@ from node.peer import (
     UnreachableError,
 )
 from node.readback import read_back_due
-from node.task import CommitmentReport, Confirmation, ConfirmationKind
+from node.task import CommitmentReport, Confirmation, ConfirmationKind, Resending
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _ask_commitment(asker: Asker, due: Sequence[Confirmation]) -> None:
     confirmations.asked(asker.engine, due, transaction_uid, until=until, now=now)
 
     def on_report(report: CommitmentReport) -> bool:
-        return record_report(asker.engine, peer.name, report, resends=asker.settings.resends)
+        return record_report(asker.engine, peer.name, report, resending=asker.settings.resending)
 
     try:
         status = request_commitment(
@@ -93,9 +93,11 @@ def _ask_commitment(asker: Asker, due: Sequence[Confirmation]) -> None:
         ask_again(asker, _with(each, transaction_uid), reason)
 
 
-def record_report(engine: Engine, name: str, report: CommitmentReport, *, resends: int) -> bool:
+def record_report(
+    engine: Engine, name: str, report: CommitmentReport, *, resending: Resending
+) -> bool:
     """Record what a destination says of its commitment; False if it was not asked."""
-    known = confirmations.answered(engine, name, report, resends=resends, now=_now())
+    known = confirmations.answered(engine, name, report, resending=resending, now=_now())
     extra = {
         "event": "commitment_report",
         "destination": name,

@@ -96,7 +96,7 @@ def _missed(asker: Asker, each: Confirmation) -> None:
         asker.engine,
         each,
         reason=reason,
-        resends=asker.settings.resends,
+        resending=asker.settings.resending,
         now=datetime.now(UTC),
     )
     logger.warning("not found there", extra=about(each, "not_read_back"))

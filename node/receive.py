@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,6 @@ from dicom_io.errors import DicomInputError
 from dicom_io.header import read_header
 from dicom_io.part10 import part10_head
 from dicom_io.structure import Structure, read_structure
-from node.asking import RESENDS
 from node.commitment import PUSH_MODEL, take_report
 from node.confirm import record_report
 from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
@@ -32,7 +31,7 @@ from node.ledger.engine import DBAPIError, Engine, open_ledger
 from node.ledger.instances import Added
 from node.quiet import quiet_libraries
 from node.store import write_durably
-from node.task import Reception
+from node.task import Reception, Resending
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +94,8 @@ class ReceiveSettings:
     max_unknown_associations: int = 16
     #: Most bytes of data sets that have come and are not stored yet, of all senders together.
     max_held_bytes: int = 1 << 32
-    #: How often an object is sent again because its destination does not keep it.
-    resends: int = RESENDS
+    #: How an object is sent again that its destination does not keep.
+    resending: Resending = field(default_factory=Resending)
 
 
 def serve(
@@ -187,7 +186,7 @@ def _entity(settings: ReceiveSettings) -> ApplicationEntity:
 def on_commitment(event: evt.Event, name: str, *, settings: ReceiveSettings, engine: Engine) -> int:
     """Return the status for a report of storage commitment by the peer called ``name``."""
     return take_report(
-        event, lambda report: record_report(engine, name, report, resends=settings.resends)
+        event, lambda report: record_report(engine, name, report, resending=settings.resending)
     )
 
 

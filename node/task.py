@@ -214,6 +214,16 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resending:
+    """How an object is sent again because its destination does not have it."""
+
+    times: int = 3
+    #: Before the first time; doubled for each further one. An archive may need a while to see
+    #: what it has taken, and says meanwhile that it has no such object.
+    pause_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommitmentReport:
     """What a destination says to a request for storage commitment (PS3.4 J.3.3)."""
 

@@ -1,7 +1,7 @@
 """What a destination says of an object that it has taken: that it keeps it, that it lists it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from node.task import (
     ConfirmationKind,
     ConfirmationState,
     DeliveryState,
+    Resending,
 )
 
 _OPEN = (ConfirmationState.DUE, ConfirmationState.ASKED)
+_NEVER = Resending(times=0)
 
 
 def want(
@@ -128,17 +130,17 @@ def confirm(engine: Engine, each: Confirmation, now: datetime) -> None:
 
 
 def lacking(
-    engine: Engine, each: Confirmation, *, reason: str, resends: int, now: datetime
+    engine: Engine, each: Confirmation, *, reason: str, resending: Resending, now: datetime
 ) -> None:
-    """Have an object that the destination lost sent again; park it after ``resends`` of them."""
+    """Have an object that the destination lost sent again; park it after the last time."""
     with engine.begin() as connection:
-        _lacking(connection, _is(each), reason=reason, resends=resends, now=now)
+        _lacking(connection, _is(each), reason=reason, resending=resending, now=now)
 
 
 def give_up(engine: Engine, each: Confirmation, *, reason: str, now: datetime) -> None:
     """Park a delivery of which nobody can tell whether the destination has it."""
     with engine.begin() as connection:
-        _lacking(connection, _is(each), reason=reason, resends=0, now=now)
+        _lacking(connection, _is(each), reason=reason, resending=_NEVER, now=now)
 
 
 def answered(
@@ -146,7 +148,7 @@ def answered(
     destination: str,
     report: CommitmentReport,
     *,
-    resends: int,
+    resending: Resending,
     now: datetime,
 ) -> bool:
     """Record a report of storage commitment; False if ``destination`` was asked no such thing.
@@ -156,8 +158,8 @@ def answered(
 
     Parameters
     ----------
-    resends
-        How often an object is sent again because the destination does not keep it.
+    resending
+        How an object is sent again that the destination does not keep.
     """
     table, request = schema.confirmation, schema.commitment_request
     known = select(request.c.destination).where(request.c.transaction_uid == report.transaction_uid)
@@ -173,8 +175,8 @@ def answered(
             )
             told, tries = failure_words(reason)
             words = f"{destination} does not keep it: {told}"
-            allowed = resends if tries else 0
-            _lacking(connection, where, reason=words, resends=allowed, now=now)
+            allowed = resending if tries else _NEVER
+            _lacking(connection, where, reason=words, resending=allowed, now=now)
     return True
 
 
@@ -256,22 +258,33 @@ def _lacking(
     where: ColumnElement[bool],
     *,
     reason: str,
-    resends: int,
+    resending: Resending,
     now: datetime,
 ) -> None:
     table = schema.confirmation
     rows = connection.execute(select(table).where(where, table.c.state.in_(_OPEN))).all()
     for row in rows:
-        again = row.resent < resends
-        (_send_again if again else _park)(connection, row, reason, now)
+        if row.resent < resending.times:
+            pause = timedelta(seconds=resending.pause_seconds * 2**row.resent)
+            _send_again(connection, row, reason, not_before=now + pause, now=now)
+        else:
+            _park(connection, row, reason, now)
 
 
-def _send_again(connection: Connection, row: Row[Any], reason: str, now: datetime) -> None:
+def _send_again(
+    connection: Connection, row: Row[Any], reason: str, *, not_before: datetime, now: datetime
+) -> None:
     table, delivery = schema.confirmation, schema.delivery
     moved = connection.execute(
         update(delivery)
         .where(delivery.c.id == row.delivery_id, delivery.c.state == DeliveryState.DELIVERED)
-        .values(state=DeliveryState.WAITING, attempt=0, not_before=now, reason=reason, changed=now)
+        .values(
+            state=DeliveryState.WAITING,
+            attempt=0,
+            not_before=not_before,
+            reason=reason,
+            changed=now,
+        )
     ).rowcount
     if moved:
         connection.execute(
@@ -286,7 +299,7 @@ def _park(connection: Connection, row: Row[Any], reason: str, now: datetime) -> 
     table, delivery = schema.confirmation, schema.delivery
     words = f"delivered, but {reason}"
     if row.resent:
-        words += f"; sent again {row.resent} times"
+        words += f"; sent again {'once' if row.resent == 1 else f'{row.resent} times'}"
     connection.execute(
         update(delivery)
         .where(delivery.c.id == row.delivery_id, delivery.c.state == DeliveryState.DELIVERED)

@@ -11,7 +11,7 @@ from node.dicomweb import echo_over_web
 from node.doorman import AllowedPeer
 from node.ledger import confirmations, outbox
 from node.peer import Timeouts
-from node.task import ConfirmationKind, ConfirmationState, DeliveryState
+from node.task import ConfirmationKind, ConfirmationState, DeliveryState, Resending
 from tests.build_ledger import new_ledger, owe
 from tests.build_wire import receive_settings, receiver
 from tests.orthanc import Orthanc, orthanc
@@ -76,7 +76,12 @@ def test_orthanc_commits_itself_over_an_association_of_its_own(engine, tmp_path)
 def test_orthanc_that_lost_an_object_gets_it_again(engine, tmp_path):
     task = owe(engine, tmp_path, destination="pacs", count=2)
     allowed = AllowedPeer(name="pacs", ae_title="MAINPACS", host="127.0.0.1", commit=True)
-    settings = receive_settings(tmp_path, peers=(allowed,), accept_unknown=False)
+    settings = receive_settings(
+        tmp_path,
+        peers=(allowed,),
+        accept_unknown=False,
+        resending=Resending(pause_seconds=0.0),
+    )
 
     with (
         receiver(settings) as port,

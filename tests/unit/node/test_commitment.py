@@ -13,7 +13,7 @@ from node.doorman import AllowedPeer
 from node.ledger import confirmations, outbox
 from node.ledger.status import summary
 from node.peer import Timeouts
-from node.task import ConfirmationKind, ConfirmationState, DeliveryState
+from node.task import ConfirmationKind, ConfirmationState, DeliveryState, Resending
 from tests.build_ledger import ledger_url, new_ledger, owe
 from tests.build_wire import receive_settings, receiver
 from tests.committing_pacs import CommittingPacs, Where
@@ -23,7 +23,9 @@ QUICK = DeliverySettings(
     calling_ae="PELLUCID",
     base_seconds=0.0,
     timeouts=Timeouts(connect=10.0, association=10.0, response=10.0, network=10.0),
-    confirm=ConfirmSettings(questions=3, resends=2, linger_seconds=0.1),
+    confirm=ConfirmSettings(
+        questions=3, resending=Resending(times=2, pause_seconds=0.0), linger_seconds=0.1
+    ),
 )
 PATIENT = replace(QUICK, confirm=replace(QUICK.confirm, linger_seconds=20.0))
 DUE, ASKED = ConfirmationState.DUE, ConfirmationState.ASKED
@@ -123,6 +125,21 @@ def test_object_that_is_not_kept_is_sent_again_and_then_told_to_a_person(engine,
     assert stands(engine, task) == [(DELIVERED, CONFIRMED), (PARKED, FAILED)]
     told = "delivered, but pacs does not keep it: it has no such object (0x0112); sent again 2"
     assert told in words(engine)
+
+
+def test_archive_that_is_slow_to_see_an_object_is_given_time(engine, tmp_path):
+    task = owe(engine, tmp_path, destination="pacs")
+    unhurried = replace(PATIENT.confirm, resending=Resending(pause_seconds=60.0))
+
+    with CommittingPacs(Where.SAME, failure=lambda uid: 0x0112) as pacs:
+        to_pacs = destination(engine, pacs, replace(PATIENT, confirm=unhurried))
+        to_pacs.deliver_due()
+        to_pacs.confirm_due()
+        tried_at_once = to_pacs.deliver_due()
+
+    (owed,) = outbox.of_task(engine, task.id)
+    assert (owed.state, tried_at_once) == (WAITING, 0)
+    assert 50 < (owed.not_before - datetime.now(UTC)).total_seconds() <= 60
 
 
 def test_object_that_is_lost_once_is_sent_again_and_committed(engine, tmp_path):

@@ -11,7 +11,7 @@ from node.deliver import DeliverySettings, Destination
 from node.ledger import confirmations, outbox
 from node.ledger.status import summary
 from node.peer import Timeouts
-from node.task import ConfirmationKind, ConfirmationState, DeliveryState
+from node.task import ConfirmationKind, ConfirmationState, DeliveryState, Resending
 from tests.build_ledger import new_ledger, owe
 from tests.committing_pacs import CommittingPacs, Where
 from tests.web_server import WebAnswer, keep_all, web_server
@@ -20,7 +20,9 @@ QUICK = DeliverySettings(
     calling_ae="PELLUCID",
     base_seconds=0.0,
     timeouts=Timeouts(connect=10.0, association=10.0, response=10.0, network=10.0),
-    confirm=ConfirmSettings(questions=3, looks=2, resends=1, linger_seconds=20.0),
+    confirm=ConfirmSettings(
+        questions=3, looks=2, resending=Resending(times=1, pause_seconds=0.0), linger_seconds=20.0
+    ),
 )
 DUE, FOUND, FAILED = (
     ConfirmationState.DUE,
@@ -100,7 +102,7 @@ def test_object_that_is_never_listed_is_sent_again_and_told(engine, tmp_path):
 
     assert pacs.stored == {"2.25.1": 1, "2.25.2": 2}
     assert stands(engine, task) == [(DELIVERED, FOUND), (PARKED, FAILED)]
-    assert "delivered, but pacs does not list it; sent again 1 times" in words(engine)
+    assert "delivered, but pacs does not list it; sent again once" in words(engine)
 
 
 def test_pacs_that_takes_no_query_is_told(engine, tmp_path):
