@@ -6,6 +6,7 @@ from dicom_io.encode.kinds import KINDS
 from dicom_io.sop_classes import sop_class_name
 from node.config import Config, Route
 from node.ledger import accepted, audit
+from node.ledger.accepted import Accepted
 from node.ledger.engine import Engine
 from node.routing import SENDER
 from node.shares import refused_results, shares_of
@@ -26,7 +27,7 @@ def of_node(engine: Engine, config: Config) -> list[Row]:
                 "to": each.destination,
                 "does_not_take": _named(each.result),
                 "gets_instead": each.instead or _nothing(each.result),
-                "asked": known[each.destination].learnt.isoformat(timespec="seconds"),
+                "asked": _asked(known[each.destination]),
             }
     return list(found.values())
 
@@ -42,6 +43,10 @@ def of_study(engine: Engine, study_instance_uid: str) -> list[Row]:
         }
         for entry in audit.of_study(engine, study_instance_uid, _EVENTS)
     ]
+
+
+def _asked(known: Accepted) -> str:
+    return "is asked again soon" if known.doubted else known.learnt.isoformat(timespec="seconds")
 
 
 def _destinations(route: Route, config: Config) -> Iterator[str]:

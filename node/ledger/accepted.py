@@ -19,8 +19,13 @@ class Accepted:
     #: SOP class to transfer syntaxes; none where it refused the class. It was never asked about a
     #: class that is absent.
     syntaxes: Mapping[str, tuple[str, ...]]
-    #: When it was asked; long ago if it has contradicted itself since.
+    #: When it was asked; long ago if there is reason to ask it again.
     learnt: datetime
+
+    @property
+    def doubted(self) -> bool:
+        """Whether it is about to be asked again."""
+        return self.learnt <= _LONG_AGO
 
     def takes(self, sop_class_uid: str, transfer_syntaxes: Collection[str]) -> bool:
         """Return whether it takes the SOP class in one of these, as far as it is known."""
@@ -79,14 +84,20 @@ def contradict(connection: Connection, destination: str, sop_class_uid: str) -> 
 
     All that is known of it counts as learnt long ago: it is asked again soon.
     """
+    doubt(connection, destination)
+    table = schema.accepted
+    connection.execute(
+        update(table)
+        .where(table.c.destination == destination, table.c.sop_class_uid == sop_class_uid)
+        .values(transfer_syntaxes=[])
+    )
+
+
+def doubt(connection: Connection, destination: str) -> None:
+    """Have a destination asked again soon, inside the caller's transaction."""
     table = schema.accepted
     mine = table.c.destination == destination
     connection.execute(update(table).where(mine).values(learnt=_LONG_AGO))
-    connection.execute(
-        update(table)
-        .where(mine, table.c.sop_class_uid == sop_class_uid)
-        .values(transfer_syntaxes=[])
-    )
 
 
 def _refused(accepted: Accepted) -> tuple[str, ...]:

@@ -199,6 +199,8 @@ def release(engine: Engine, delivery_id: int, now: datetime) -> bool:
         ).one_or_none()
         if row is not None:
             confirmations.forget(connection, delivery_id)
+            # Whoever releases what was refused has mended something there.
+            accepted.doubt(connection, row.destination)
             _audit(connection, "delivery_released", row, actor="operator", now=now)
     return row is not None
 

@@ -145,6 +145,20 @@ def test_refusal_at_the_door_is_remembered_for_the_next_task(engine, config):
     assert not accepted.known(engine, ["pacs"])["pacs"].takes(ENHANCED_SR, UNCOMPRESSED)
 
 
+def test_person_who_releases_what_was_refused_has_the_destination_asked_again(
+    engine, config, status
+):
+    accepted.learn(engine, "pacs", dict.fromkeys(sop_classes(), ()), at(0))
+    task = done(engine, config / "data")
+    (owed,) = outbox.of_task(engine, task.id)
+    outbox.refuse(engine, owed, status=0xC000, reason="no", now=at(20))
+
+    outbox.release(engine, owed.id, at(30))
+
+    _, told = status()
+    assert {row["asked"] for row in told["Not taken"]} == {"is asked again soon"}
+
+
 def test_one_refused_object_says_nothing_about_its_kind(engine, config):
     accepted.learn(engine, "pacs", dict.fromkeys(sop_classes(), UNCOMPRESSED), at(0))
     task = done(engine, config / "data")
