@@ -77,5 +77,5 @@ def content_items(item: Dataset) -> Iterator[Dataset]:
 
 
 def _is_group(item: Dataset) -> bool:
-    names = item.get("ConceptNameCodeSequence") or ()
+    names = item.get("ConceptNameCodeSequence")
     return bool(names) and names[0].CodeValue == MEASUREMENT_GROUP.value
