@@ -54,8 +54,10 @@ class _Drawn:
     lab: tuple[float, float, float]
     #: Lines by slice, the largest first; slices without any are absent.
     lines: dict[int, list[NDArray[np.float32]]]
-    #: What stands beside the largest line; empty: nothing.
-    words: str
+    #: What stands under the largest line.
+    label: str
+    #: What stands in the corner of the picture; empty: nothing.
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ def _evidence(explanation: Explanation, analysis: Analysis, origin: Origin) -> _
         description=f"Where the relevance is at least {OUTLINE * 100:.0f} % of its peak",
         lab=heat_lab(0.8),
         lines=_lines(levels, round(OUTLINE * 255) - 0.5),
+        label=f"AI: {subject_text(explanation)}",
         words="\r\n".join(said),
     )
 
@@ -127,7 +130,7 @@ def _outlines(analysis: Analysis) -> Iterator[_Drawn]:
                 description=f"{segment.label}, outlined by {analysis.model.name}",
                 lab=segment_lab(number),
                 lines=_lines(segment.mask, 0.5),
-                words=f"AI outline: {segment.label}",
+                label=f"AI outline: {segment.label}",
             )
 
 
@@ -248,7 +251,7 @@ def _draw(dataset: Dataset, state: _State, frames: Sequence[SourceFrame]) -> Non
                 item = Dataset()
                 item.ReferencedImageSequence = _images([volume.frames[index]])
                 item.GraphicLayer = drawn.layer
-                item.TextObjectSequence = [_text(drawn, lines[0], volume.grid_shape, dataset)]
+                item.TextObjectSequence = _texts(drawn, lines[0], volume.grid_shape, dataset)
                 item.GraphicObjectSequence = [_polyline(line) for line in lines]
                 dataset.GraphicAnnotationSequence.append(item)
 
@@ -267,17 +270,25 @@ def _polyline(line: NDArray[np.float32]) -> Dataset:
     return item
 
 
-def _text(
+def _texts(
     drawn: _Drawn, line: NDArray[np.float32], shape: tuple[int, int, int], dataset: Dataset
-) -> Dataset:
-    """Return the words, anchored beside the largest line on the side with more room."""
-    _, _, columns = shape
-    left, top = line.min(axis=0)
-    right = line[:, 0].max()
-    beside = float(right) if columns - right >= left else 0.0
-    item = Dataset()
-    item.AnchorPointAnnotationUnits = "PIXEL"
-    item.UnformattedTextValue = writable(drawn.words, dataset)[:1024]
-    item.AnchorPoint = [beside, float(top)]
-    item.AnchorPointVisibility = "N"
-    return item
+) -> list[Dataset]:
+    """Return a label at the largest line, so that it is on no other side, and words in a corner."""
+    _, rows, columns = shape
+    left, top = (float(value) for value in line.min(axis=0))
+    bottom = float(line[:, 1].max())
+    label = Dataset()
+    label.AnchorPointAnnotationUnits = "PIXEL"
+    label.UnformattedTextValue = writable(drawn.label, dataset)[:1024]
+    below = bottom < 0.9 * rows
+    label.AnchorPoint = [min(left, 0.7 * columns), bottom if below else max(top - 0.08 * rows, 0.0)]
+    label.AnchorPointVisibility = "N"
+    if not drawn.words:
+        return [label]
+    words = Dataset()
+    words.BoundingBoxAnnotationUnits = "DISPLAY"
+    words.UnformattedTextValue = writable(drawn.words, dataset)[:1024]
+    words.BoundingBoxTopLeftHandCorner = [0.02, 0.84]
+    words.BoundingBoxBottomRightHandCorner = [0.6, 0.98]
+    words.BoundingBoxTextHorizontalJustification = "LEFT"
+    return [label, words]

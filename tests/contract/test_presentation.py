@@ -94,13 +94,30 @@ def test_the_words_say_what_how_sure_by_what_and_that_it_is_ai(tmp_path):
 
     (state,) = presentation.encode(analysis, source, make_origin(), ())
 
-    (text,) = state.GraphicAnnotationSequence[0].TextObjectSequence
+    label, text = state.GraphicAnnotationSequence[0].TextObjectSequence
+    assert label.UnformattedTextValue == "AI: synthetic lesion"
     assert text.UnformattedTextValue.split("\r\n") == [
         "AI evidence for synthetic lesion",
         "PRESENT, 87.0 % (cut-off 50.0 %)",
         "LayerCAM: explanation grade B, passed its checks",
         "Research use: not for diagnostic use",
     ]
+
+
+@pytest.mark.parametrize("side", [slice(0, 3), slice(-3, None)])
+def test_the_label_stands_on_the_side_of_the_line(side, tmp_path):
+    source = read_input(ct_series(tmp_path, marked_volume(shape=(3, 60, 80))), "image")
+    relevance = np.zeros((1, *source.volume.grid_shape), np.float32)
+    relevance[0, 1, 40:44, side] = 1.0
+    explanation = make_explanation(source, heatmap=Heatmap(relevance=relevance))
+    analysis = make_analysis(source, segments=(), explanations=(explanation,))
+
+    (state,) = presentation.encode(analysis, source, make_origin(), ())
+
+    label, _ = state.GraphicAnnotationSequence[0].TextObjectSequence
+    column, row = label.AnchorPoint
+    assert (column > 40) is (side.start < 0)
+    assert row == pytest.approx(44)
 
 
 def test_slices_with_windows_of_their_own_keep_them(tmp_path):
