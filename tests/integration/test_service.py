@@ -149,7 +149,9 @@ def test_study_that_no_model_can_read_is_rejected_and_said_why(place):
         node.until(lambda: states(engine, study) == [State.REJECTED])
         (task,) = tasks.of_study(engine, study)
     assert "Error: " in task.error
-    assert results_of(pacs, study) == {}
+    node.until(lambda: results_of(pacs, study))
+    (told,) = results_of(pacs, study)
+    assert "NOT ANALYZED" in dcmread(pacs.folder / f"{told}.dcm").SeriesDescription
 
 
 def test_second_node_on_the_same_data_folder_refuses(place, bundle):
@@ -173,6 +175,35 @@ def test_destination_that_was_dead_all_the_time_gets_everything_when_it_is_back(
         node.until(lambda: set(late.received) == set(pacs.received))
 
         assert set(late.received.values()) == {1}
+
+
+def test_late_image_makes_a_report_that_takes_the_place_of_what_was_said_before(place):
+    node, pacs, folder = place
+    files = ball_files(folder / "late image", seed="late image")
+    study = study_of(files)
+    send(node, [*files[:4], *files[5:]])
+    node.until(lambda: results_of(pacs, study))
+    (before,) = results_of(pacs, study)
+
+    send(node, [files[4]])
+    node.until(lambda: len(results_of(pacs, study)) == 1 + OBJECTS_PER_STUDY + 1)
+
+    objects = [dcmread(pacs.folder / f"{uid}.dcm") for uid in results_of(pacs, study)]
+    (report,) = (one for one in objects if "PredecessorDocumentsSequence" in one)
+    (note,) = (one for one in objects if one.Modality == "KO")
+    assert referred(report.PredecessorDocumentsSequence) == {before}
+    assert referred(note.CurrentRequestedProcedureEvidenceSequence) == {before}
+    assert note.PatientID == report.PatientID == "CANARY-4711"
+
+
+def referred(studies) -> set[str]:
+    """SOP Instance UIDs in a hierarchy of references (PS3.3 C.17.2.1)."""
+    return {
+        str(reference.ReferencedSOPInstanceUID)
+        for study in studies
+        for series in study.ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    }
 
 
 def test_asked_to_stop_it_ends_all_its_processes(place):
