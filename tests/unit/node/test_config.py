@@ -534,9 +534,13 @@ def test_every_setting_that_the_examples_offer_can_be_switched_on(tmp_path):
     placed = example.replace("/models/brain_tissue_t1", str(bundle))
     (tmp_path / "config" / "models" / "brain-tissue-t1.toml").write_text(placed)
 
-    config = load_config(tmp_path / "config", {"PELLUCID_DATABASE_PASSWORD": "x"})
+    secrets = {"PELLUCID_DATABASE_PASSWORD": "x", "PELLUCID_STOW_TOKEN": "y"}
+
+    config = load_config(tmp_path / "config", secrets)
 
     assert [route.name for route in config.routes] == ["phantom", "head-t1"]
+    assert config.peers["cloud"].token == "y"
+    assert config.peers["pacs"].commitment
     assert config.node.database == "postgresql+psycopg://pellucid:x@db/pellucid"
     assert config.node.bind == "127.0.0.1"
 
