@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate card matrix conformance bench-hybrids clean
+.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate bench-encode card matrix conformance bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -54,6 +54,9 @@ bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and sh
 bench-gate: $(STAMP)  ## which good and bad heatmaps of found lesions the gate lets through
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.trust
+
+bench-encode: $(STAMP)  ## what encoding costs beside plain highdicom
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.encode
 
 card: $(STAMP)  ## the explainer cards of the docs: phantoms and a head, validated and photographed (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cards
