@@ -136,6 +136,9 @@ class Negotiations:
         except ConnectionError as error:
             self._put_off(peer, str(error), now)
             return
+        if self._stop.is_set():
+            # Whoever stopped did not wait: the ledger may be closed.
+            return
         self._answered.add(peer.name)
         self._failures.pop(peer.name, None)
         # An answer that is contradicted soon does not have the peer asked all the time.
@@ -154,7 +157,7 @@ class Negotiations:
         )
         self._failures[peer.name] = failures + 1
         self._not_before[peer.name] = now + timedelta(seconds=pause)
-        if not failures:
+        if not failures and not self._stop.is_set():
             extra = {
                 "event": "destination_not_asked",
                 "destination": peer.name,

@@ -10,7 +10,7 @@ from dicom_io.encode.key_objects import Rejection
 from dicom_io.errors import DicomInputError
 from dicom_io.own import read_own
 from node.commands.options import Asked, Reason
-from node.commands.output import FindingError, MisuseError, counted
+from node.commands.output import FindingError, MisuseError, counted, progress_bar
 from node.config import Config
 from node.ledger import tasks
 from node.ledger.engine import Engine, open_ledger
@@ -89,7 +89,13 @@ def retract(config: Config, asked: Asked, reason: Reason) -> int:
     """
     engine = open_ledger(config.node.database)
     studies = dict.fromkeys(each.study_instance_uid for each in found(config, asked))
-    return sum(_retract_study(engine, config, asked, study, reason) for study in studies)
+    count = 0
+    with progress_bar() as bar:
+        task = bar.add_task("withdrawing", total=len(studies), detail="")
+        for study in studies:
+            count += _retract_study(engine, config, asked, study, reason)
+            bar.update(task, advance=1, detail=counted(count, "object"))
+    return count
 
 
 def at_work(config: Config, objects: Iterable[Made]) -> str:
