@@ -1,5 +1,6 @@
 """PACS that say no: nothing is lost, what is said arrives in another form, and someone is told."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from node.handover import hand_over
 from node.ledger import accepted, instances, outbox, studies, tasks
 from node.ledger.audit import of_study
 from node.ledger.engine import Engine
+from node.ledger.status import backlogs
 from node.negotiate import Negotiations, NegotiationSettings
 from node.order import Result
 from node.peer import Timeouts
@@ -246,13 +248,11 @@ def moody_pacs(folder: Path) -> Iterator[tuple[StandInPacs, list[int]]]:
 
 
 def test_a_pacs_without_room_then_with_warnings_then_silent_loses_nothing(played):
-    numbers = count()
+    numbers, patience_is_over = count(), threading.Event()
 
     def forgets_to_answer(_uid: str) -> int:
-        # The association breaks off instead of an answer, once.
         if next(numbers) == 0:
-            for association in pacs.associations():
-                association.abort()
+            patience_is_over.wait(30.0)
         return 0x0000
 
     config = config_for(played, {"pacs": 1})
@@ -265,12 +265,16 @@ def test_a_pacs_without_room_then_with_warnings_then_silent_loses_nothing(played
         peer = replace(config.peers["pacs"], port=pacs.port)
         played.deliver(peer, rounds=1)
         second = played.owed(task)
+        (told,) = backlogs(played.engine)
+        patience_is_over.set()
         played.deliver(peer)
 
     assert answered[:3] == [0xA700, 0xA700, 0xB000]
     assert [one.status for one in first[:3]] == [0xA700, 0xA700, 0xB000]
     assert {one.state for one in first[:2]} == {DeliveryState.WAITING}
-    assert DeliveryState.WAITING in states(second)
+    assert [(one.attempt, one.status) for one in second[:2]] == [(2, None), (1, 0xA700)]
+    assert told.objects == 2
+    assert told.reason == "pacs gave no answer before the association ended"
     assert states(played.owed(task)) == {DeliveryState.DELIVERED}
 
 
