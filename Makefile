@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate bench-encode card matrix conformance bench-hybrids clean
+.PHONY: help setup demo test browser check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate bench-encode card matrix conformance bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Pellucid needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo,card]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,demo,card,cluster,browser]'
 	touch $@
 
 demo: $(STAMP)  ## a study goes in, findings and measured explanations come out (no PACS needed)
@@ -53,6 +53,7 @@ bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and sh
 
 bench-gate: $(STAMP)  ## which good and bad heatmaps of found lesions the gate lets through
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.gate
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.class_maps
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.trust
 
 bench-encode: $(STAMP)  ## what encoding costs beside plain highdicom
@@ -60,6 +61,10 @@ bench-encode: $(STAMP)  ## what encoding costs beside plain highdicom
 
 card: $(STAMP)  ## the explainer cards of the docs: phantoms and a head, validated and photographed (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.cards
+
+browser: $(STAMP)  ## what OHIF shows of every result object, tested by its pixels and photographed for docs/gallery
+	$(BIN)/python -m pytest -q tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.browser.gallery
 
 matrix: $(STAMP)  ## every explainer on every network, as docs/explainers-matrix.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.matrix
