@@ -183,7 +183,7 @@ def _encode_series(overlay: _Overlay, origin: Origin) -> Iterator[Dataset]:
         overlay.analysis, overlay.explanation, overlay.display, overlay.segments, origin=origin
     )
     canvas = draw_canvas(overlay.layout, legend, _letters(overlay.source)).copy()
-    draw_footer(canvas, overlay.layout, [_extent(overlay)], first=2)
+    draw_footer(canvas, overlay.layout, [_extent(overlay)], first=1)
     look = _Look(limits=limits, table=heat_table())
     for number, index in enumerate(overlay.slices, 1):
         dataset = Dataset()
@@ -194,7 +194,8 @@ def _encode_series(overlay: _Overlay, origin: Origin) -> Iterator[Dataset]:
         _position(dataset, overlay, index)
         # One canvas for all: what differs is painted over what was there before.
         _insert(canvas, _paint(overlay, index, look), overlay.layout)
-        draw_footer(canvas, overlay.layout, _footer(overlay, index))
+        draw_footer(canvas, overlay.layout, [_where(overlay, index)])
+        draw_footer(canvas, overlay.layout, [_rank(overlay, index)], first=2)
         octets = canvas.tobytes()
         dataset.PixelData = octets if len(octets) % 2 == 0 else octets + b"\0"
         yield dataset
@@ -338,19 +339,22 @@ def _insert(canvas: NDArray[np.uint8], painted: NDArray[np.uint8], layout: Layou
     canvas[margin : margin + rows, margin : margin + columns] = painted
 
 
-def _footer(overlay: _Overlay, index: int) -> list[str]:
-    """Return which slice it is and where, and whether it is the one to look at first."""
+def _where(overlay: _Overlay, index: int) -> str:
+    """Return which slice it is, and where it lies."""
     volume: Volume = overlay.source.volume
     if volume.affine is None:
-        return []
+        return ""
     count, rows, columns = volume.grid_shape
     center = volume.affine @ (index, (rows - 1) / 2, (columns - 1) / 2, 1.0)
     axis = int(np.argmax(np.abs(volume.affine[:3, 0])))
     side = ("LR", "PA", "HF")[axis][0 if center[axis] >= 0 else 1]
-    return [
-        f"slice {index + 1} of {count}, {side} {abs(center[axis]):.1f} mm",
-        "the slice with most of the evidence" if index == overlay.key and count > 1 else "",
-    ]
+    return f"slice {index + 1} of {count}, {side} {abs(center[axis]):.1f} mm"
+
+
+def _rank(overlay: _Overlay, index: int) -> str:
+    """Return that it is the slice to look at first, of the one that is."""
+    several = overlay.source.volume.grid_shape[0] > 1
+    return "the slice with most of the evidence" if several and index == overlay.key else ""
 
 
 def _extent(overlay: _Overlay) -> str:
