@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_io.analysis import Analysis, Explanation, Verdict
-from dicom_io.codes import NO_UNITS, QUANTITY, Code, method_code, unit_code
+from dicom_io.codes import NO_UNITS, QUANTITY, Code, method_code
 from dicom_io.encode.frame_groups import (
     POSITION,
     add_derivation,
@@ -59,7 +59,7 @@ class _Grid:
     affine: NDArray[np.float64]
     #: The source frames of each slice.
     sources: Sequence[Sequence[SourceFrame]]
-    #: Relevance that is stored as 100.
+    #: Relevance that is stored as 1.
     unit: float
 
 
@@ -68,10 +68,10 @@ def encode(
 ) -> tuple[Dataset, ...]:
     """Return one float32 Parametric Map (PS3.3 A.75) per explanation that may leave.
 
-    Stored values are percent of the peak, of which bands and colors are fractions too; the second
-    Real World Value Mapping gives the relevance itself, channels summed. Frames ascend along row x
-    column direction, as those of a volume do: viewers that stack frames in the order of the file
-    would otherwise show the map mirrored. Only for images with a place in patient space.
+    Stored values are fractions of the peak, as bands and colors are; the second Real World Value
+    Mapping gives the relevance itself, channels summed. Frames ascend along row x column
+    direction, as those of a volume do: viewers that stack frames in the order of the file would
+    otherwise show the map mirrored. Only for images with a place in patient space.
     """
     del produced
     return tuple(_encode(analysis, source, origin, coarse=1))
@@ -94,7 +94,7 @@ def _encode(analysis: Analysis, source: Input, origin: Origin, *, coarse: int) -
         return
     for index, explanation in released_explanations(analysis, source.volume):
         relevance = summed(explanation.heatmap)
-        unit = (relevance_peak(relevance) or float(np.abs(relevance).max())) / 100.0
+        unit = relevance_peak(relevance) or float(np.abs(relevance).max())
         if unit <= 0:
             continue
         grid = _Grid(
@@ -172,6 +172,7 @@ def _encode_map(
     add_dimensions(dataset, [POSITION], organization)
     stored = grid.relevance / np.float32(grid.unit)
     dataset.SharedFunctionalGroupsSequence = [_shared(grid, stored, explanation, dataset)]
+    _state_orientation_as(source.headers[0], dataset)
     dataset.PerFrameFunctionalGroupsSequence = list(_frames(grid, explanation))
     _describe_pixels(dataset, stored)
     dataset.FloatPixelData = stored.astype("<f4", copy=False).tobytes()
@@ -179,11 +180,24 @@ def _encode_map(
     return dataset
 
 
+def _state_orientation_as(header: Dataset, dataset: Dataset) -> None:
+    """Write the orientation digit by digit as the source does, where that is the same one.
+
+    OHIF 3.12 takes a map whose cosines differ in the twelfth digit for an oblique one.
+    """
+    (plane,) = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    stated = header.get("ImageOrientationPatient")
+    if stated and np.allclose(
+        np.array(stated, float), np.array(plane.ImageOrientationPatient, float), atol=1e-6
+    ):
+        plane.ImageOrientationPatient = stated
+
+
 def _derivation(grid: _Grid, explanation: Explanation) -> str:
     return (
         f"Relevance for {subject_text(explanation)} by {method_text(explanation)} "
         f"({parameter_text(explanation)}; {residual_text(explanation)}), summed over channels; "
-        f"stored in percent of {grid.unit * 100:.6g}, the value that 1 % of the image's positive "
+        f"stored as fractions of {grid.unit:.6g}, the value that 1 % of the image's positive "
         "relevance lies above"
     )
 
@@ -197,21 +211,24 @@ def _shared(
     shared.ParametricMapFrameTypeSequence = [frame_type]
     identity.RescaleIntercept, identity.RescaleSlope, identity.RescaleType = "0", "1", "US"
     shared.PixelValueTransformationSequence = [identity]
-    window.WindowCenter, window.WindowWidth = decimal(50), decimal(100)
+    window.WindowCenter, window.WindowWidth = decimal(0.5), decimal(1)
+    # LINEAR, the default, would make a step of a width of one (PS3.3 C.11.2.1.2.1).
+    window.VOILUTFunction = "LINEAR_EXACT"
     shared.FrameVOILUTSequence = [window]
     quantity = method_code(explanation.method)
     meaning = writable(quantity.meaning, dataset)
     concept = Code(quantity.value, quantity.scheme, meaning)
     ends = float(stored.min()), float(stored.max())
-    # Readers take the first mapping: what is stored is the percentage, so that none is needed.
-    percent = _mapping("PERCENT_OF_PEAK", 1.0, unit_code("%"), concept)
+    # Readers take the first mapping: what is stored is the fraction, so that none is needed. OHIF
+    # takes none, multiplies by a hundred and shows 0 to 100.
+    fraction = _mapping("FRACTION_OF_PEAK", 1.0, NO_UNITS, concept)
     relevance = _mapping("RELEVANCE", grid.unit, NO_UNITS, concept)
-    for mapping in (percent, relevance):
+    for mapping in (fraction, relevance):
         mapping.DoubleFloatRealWorldValueFirstValueMapped = ends[0]
         mapping.DoubleFloatRealWorldValueLastValueMapped = ends[1]
-    percent.LUTExplanation = "Percent of the peak of the whole image's relevance"
+    fraction.LUTExplanation = "Fraction of the peak of the whole image's relevance"
     relevance.LUTExplanation = "Relevance as the method gave it, channels summed"
-    shared.RealWorldValueMappingSequence = [percent, relevance]
+    shared.RealWorldValueMappingSequence = [fraction, relevance]
     return shared
 
 

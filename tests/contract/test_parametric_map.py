@@ -112,20 +112,20 @@ def test_frames_ascend_along_row_cross_column_and_name_their_source(kind, tmp_pa
     assert reference.get("ReferencedFrameNumber") == expected.frame_number
 
 
-def test_a_hundred_is_the_peak_and_the_quantity_is_the_method(tmp_path):
+def test_one_is_the_peak_and_the_quantity_is_the_method(tmp_path):
     source = make_input()
     analysis, relevance = explained(source)
 
     (dataset,) = parametric_map.encode(analysis, source, make_origin(), ())
     shared = read_back(dataset, tmp_path).SharedFunctionalGroupsSequence[0]
-    percent, mapping = shared.RealWorldValueMappingSequence
+    fraction, mapping = shared.RealWorldValueMappingSequence
 
     pixels = np.frombuffer(dataset.FloatPixelData, "<f4")
-    assert pixels.max() == pytest.approx(100.0)
+    assert pixels.max() == pytest.approx(1.0)
     assert pixels.min() < 0
-    assert percent.RealWorldValueSlope == 1
-    assert percent.MeasurementUnitsCodeSequence[0].CodeValue == "%"
-    assert mapping.RealWorldValueSlope * 100 == pytest.approx(float(relevance.max()))
+    assert fraction.RealWorldValueSlope == 1
+    assert fraction.MeasurementUnitsCodeSequence[0].CodeValue == "1"
+    assert mapping.RealWorldValueSlope == pytest.approx(float(relevance.max()))
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("130403", "DCM")
 
@@ -166,3 +166,14 @@ def test_a_mirrored_map_does_not_pass_our_check():
     )
 
     assert any("away from its place" in said for said in check_against_source(dataset, source))
+
+
+def test_the_orientation_is_written_digit_by_digit_as_the_source_does(tmp_path):
+    source = read_input(SERIES["oblique, in reverse"](tmp_path / "in"), "image")
+    analysis, _ = explained(source)
+
+    (dataset,) = parametric_map.encode(analysis, source, make_origin(), ())
+
+    (plane,) = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    stated = source.headers[0].ImageOrientationPatient
+    assert [str(v) for v in plane.ImageOrientationPatient] == [str(v) for v in stated]
