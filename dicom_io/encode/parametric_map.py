@@ -187,7 +187,10 @@ def _state_orientation_as(header: Dataset, dataset: Dataset) -> None:
     """
     (plane,) = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
     stated = header.get("ImageOrientationPatient")
-    if stated and np.allclose(
+    # Longer than a DS may be (PS3.5 6.2) is what some devices write, and what we must not.
+    if not stated or any(len(str(value)) > 16 for value in stated):
+        return
+    if np.allclose(
         np.array(stated, float), np.array(plane.ImageOrientationPatient, float), atol=1e-6
     ):
         plane.ImageOrientationPatient = stated
