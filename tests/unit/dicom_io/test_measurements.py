@@ -218,6 +218,22 @@ def test_anatomy_that_was_explained_gets_the_box_of_its_evidence():
     assert region.box.is_evidence
 
 
+def test_every_explanation_of_anatomy_gives_its_pictures():
+    source = make_input()
+    explanations = tuple(
+        make_explanation(source, target="liver", method=method) for method in ("lrp", "layer_cam")
+    )
+
+    dataset, produced = written(
+        source, findings=(), segments=(make_segment(source, "liver"),), explanations=explanations
+    )
+
+    (region,) = regions_in(dataset)
+    bands = {str(d.SOPInstanceUID) for d in produced if "evidence" in d.SeriesDescription}
+    assert len(bands) == 2
+    assert bands < set(region.pictures)
+
+
 def test_numbers_of_a_strange_image_say_so_themselves():
     source = make_input()
     strange = Familiarity(distance=9.0, distance_limit=1.0, energy=-2.0, energy_limit=-1.0)
