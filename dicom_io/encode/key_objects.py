@@ -27,6 +27,7 @@ from dicom_io.encode.inherit import (
     writable,
 )
 from dicom_io.encode.released import flagged_slices
+from dicom_io.encode.reliability_words import DO_NOT_RELY
 from dicom_io.encode.roles import KEY_OBJECTS, REJECTION
 from dicom_io.encode.words import NOT_FOR_DIAGNOSIS, finding_text, is_for_research
 from dicom_io.errors import EncodingError
@@ -165,7 +166,8 @@ def _flagged(analysis: Analysis) -> str:
 def _words(analysis: Analysis, origin: Origin) -> str:
     present = [finding_text(finding) for finding in analysis.findings if finding.present]
     outlined = [segment.label for segment in analysis.segments if segment.mask.any()]
-    said = [f"AI flagged by {analysis.model.name} {analysis.model.version}", *present]
+    said = [DO_NOT_RELY] if analysis.is_strange else []
+    said += [f"AI flagged by {analysis.model.name} {analysis.model.version}", *present]
     said += [f"outlined: {', '.join(outlined)}"] if outlined else []
     said += [NOT_FOR_DIAGNOSIS] if is_for_research(origin) else []
     return ". ".join(said) + "."

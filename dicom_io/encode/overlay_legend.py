@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from dicom_io.analysis import Analysis, Explanation, Segment, Verdict
-from dicom_io.encode.reliability_words import certainty_text, probability_name
+from dicom_io.encode.reliability_words import DO_NOT_RELY, certainty_text, probability_name
 from dicom_io.encode.words import (
     NOT_FOR_DIAGNOSIS,
     is_for_research,
@@ -40,6 +40,8 @@ def _head(analysis: Analysis, explanation: Explanation | None, origin: Origin) -
     lines = [Line(text=title, style=Style.STRONG)]
     if is_for_research(origin):
         lines.append(Line(text=NOT_FOR_DIAGNOSIS, style=Style.ALERT))
+    if analysis.is_strange:
+        lines.append(Line(text=DO_NOT_RELY, style=Style.ALERT))
     if explanation is not None:
         lines.append(Line(text="evidence for", style=Style.MUTED))
         lines.append(Line(text=explanation.target, style=Style.STRONG))

@@ -20,6 +20,7 @@ from dicom_io.encode.inherit import (
     writable,
 )
 from dicom_io.encode.released import released_explanations
+from dicom_io.encode.reliability_words import DO_NOT_RELY, certainty_text, probability_name
 from dicom_io.encode.roles import PRESENTATION
 from dicom_io.encode.softcopy import Shown, is_grayscale, shown_alike
 from dicom_io.encode.words import (
@@ -97,6 +98,8 @@ def encode(
     ]
     if not states and outlines:
         place = _place(None, analysis, len(analysis.explanations))
+        words = "\r\n".join(["AI outlines", *_warnings(analysis, origin)])
+        outlines = (replace(outlines[0], words=words), *outlines[1:])
         states = [
             _State(drawn=outlines, place=place, analysis=analysis, source=source, origin=origin)
         ]
@@ -109,17 +112,22 @@ def _evidence(explanation: Explanation, analysis: Analysis, origin: Origin) -> _
     for finding in analysis.findings:
         if finding.label == explanation.target:
             answer = "PRESENT" if finding.present else "not present"
-            said.append(f"{answer}, {probability_text(finding)}")
+            said.append(f"{answer}, {probability_name(finding)} {probability_text(finding)}")
+            said += [] if finding.certainty is None else [certainty_text(finding.certainty)]
     said.append(f"{method_text(explanation)}: {grade_text(explanation)}")
-    said += [NOT_FOR_DIAGNOSIS] if is_for_research(origin) else []
     return _Drawn(
         layer="AI_EVIDENCE",
         description=f"Where the relevance is at least {OUTLINE * 100:.0f} % of its peak",
         lab=heat_lab(0.8),
         lines=_lines(levels, round(OUTLINE * 255) - 0.5),
         label=f"AI: {subject_text(explanation)}",
-        words="\r\n".join(said),
+        words="\r\n".join([*said, *_warnings(analysis, origin)]),
     )
+
+
+def _warnings(analysis: Analysis, origin: Origin) -> list[str]:
+    said = [DO_NOT_RELY] if analysis.is_strange else []
+    return [*said, NOT_FOR_DIAGNOSIS] if is_for_research(origin) else said
 
 
 def _outlines(analysis: Analysis) -> Iterator[_Drawn]:

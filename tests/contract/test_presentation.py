@@ -7,9 +7,11 @@ import pydicom
 import pytest
 from skimage.draw import polygon2mask
 
-from dicom_io.analysis import Heatmap, Verdict
+from dicom_io.analysis import Familiarity, Heatmap, Verdict
 from dicom_io.check_source import check_against_source
-from dicom_io.encode import presentation
+from dicom_io.encode import key_objects, presentation
+from dicom_io.encode.overlay_legend import overlay_legend
+from dicom_io.encode.reliability_words import DO_NOT_RELY
 from dicom_io.read import read_input
 from tests.build import (
     cr_dataset,
@@ -98,7 +100,7 @@ def test_the_words_say_what_how_sure_by_what_and_that_it_is_ai(tmp_path):
     assert label.UnformattedTextValue == "AI: synthetic lesion"
     assert text.UnformattedTextValue.split("\r\n") == [
         "AI evidence for synthetic lesion",
-        "PRESENT, 87.0 % (cut-off 50.0 %)",
+        "PRESENT, probability 87.0 % (cut-off 50.0 %)",
         "LayerCAM: explanation grade B, passed its checks",
         "Research use: not for diagnostic use",
     ]
@@ -168,6 +170,21 @@ def test_a_withheld_heatmap_is_not_drawn_and_outlines_stay(tmp_path):
     )
 
     assert [layer.GraphicLayer for layer in state.GraphicLayerSequence] == ["AI_OUTLINE_1"]
+
+
+def test_outlines_of_an_image_unlike_the_known_ones_say_so_in_every_object(tmp_path):
+    source = read_input(ct_series(tmp_path), "image")
+    strange = Familiarity(distance=9.0, distance_limit=3.0, energy=0.0, energy_limit=1.0)
+    analysis = make_analysis(source, explanations=(), familiarity=strange)
+
+    (state,) = presentation.encode(analysis, source, make_origin(), ())
+    (selection,) = key_objects.encode(analysis, source, make_origin(), ())
+    legend = overlay_legend(analysis, None, None, analysis.segments, origin=make_origin())
+
+    _, words = state.GraphicAnnotationSequence[0].TextObjectSequence
+    assert DO_NOT_RELY in words.UnformattedTextValue
+    assert any(DO_NOT_RELY in item.get("TextValue", "") for item in selection.ContentSequence)
+    assert DO_NOT_RELY in [line.text for line in legend.head]
 
 
 def test_a_photograph_has_no_grayscale_presentation_state():
