@@ -224,9 +224,10 @@ class Viewer:
         return str(said.first.text_content()) if said.count() else ""
 
     def save(self, path: Path) -> None:
-        """Write a picture of the whole window, with few colors so that it stays small."""
+        """Write a picture of the whole window, of at most 256 colors so that it stays small."""
         picture = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
-        picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        few = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
 
     def _canvas(self) -> bytes:
         content = self.page.evaluate(f"{_VIEWPORT}.canvas.toDataURL()")
