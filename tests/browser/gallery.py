@@ -60,6 +60,7 @@ def _phantom(running: Bench, demo: Path) -> Iterator[tuple[str, str]]:
 
     (regions,) = numbered[_REGIONS]
     viewer.regions(_description([regions]), _images_of(regions))
+    viewer.answer("No")
     yield _taken(
         running, "phantom-regions", "Measurement SR: the region on the phantom's own image."
     )
