@@ -3,10 +3,10 @@
     python -m benchmarks.gate [--lesions 100] [--first 900000] [--json FILE]
 
 Every lesion is one that the phantom model found and no choice had seen. Beside the map of the
-network for its finding stand maps that must be stopped: of another class that is in the image, too,
-and points elsewhere (grain, by ``benchmarks.second_reading``); of a network whose weights were
-drawn anew, shown for the finding of the true one or explaining what it found itself; and three that
-know no model. What was measured is kept in ``--work``: a run that was stopped goes on where it was.
+network for its finding stand maps that must be stopped: of a network whose weights were drawn anew,
+shown for the finding of the true one or explaining what it found itself; and three that know no
+model. Maps of another class are tried by ``benchmarks.class_maps``. What was measured is kept in
+``--work``: a run that was stopped goes on where it was.
 """
 
 import argparse
@@ -29,15 +29,22 @@ from ai.explainers.cam import LayerCAM
 from ai.measure import Case, measures_of
 from ai.model import Attribution, ModelSettings, Prepared, Target
 from ai.models.phantom import PhantomModel, load
-from ai.phantom.inserts import Kind
 from ai.phantom.make import Phantom, make_phantom
 from ai.prepare import to_source_grid
 from ai.quality.controls import intensity_map, random_map, sobel_map
 from ai.quality.intervals import bootstrap_interval
 from ai.quality.localization import pointing_game, relevance_mass_accuracy, relevance_rank_accuracy
 from ai.quality.randomization import emprt, randomized
-from benchmarks.second_reading import GRAIN, LESION, TwoReadings, with_second_reading
-from dicom_io.analysis import Analysis, Cost, Explanation, Heatmap, MeasureValue, Verdict
+from ai.targets import ClassLogit
+from dicom_io.analysis import (
+    Analysis,
+    Cost,
+    Explanation,
+    Heatmap,
+    MeasureValue,
+    ModelCard,
+    Verdict,
+)
 from node.config import GateSettings
 from node.gate import COMPREHENSIVENESS, apply_gate
 
@@ -45,7 +52,8 @@ T = TypeVar("T")
 RESULTS = Path(__file__).parent / "results" / "gate.json"
 #: Networks drawn anew for each lesion.
 STRANGERS = 2
-GOOD, OTHER = "layer_cam", "of another class, elsewhere"
+GOOD = "layer_cam"
+LESION = ClassLogit(0)
 SHOWN, ITSELF = "of random weights, shown for the finding", "of random weights, for its own finding"
 _CONTROLS = ("random", "sobel", "intensity")
 _PLACES = {
@@ -59,14 +67,8 @@ def main() -> None:
     asked = _arguments().parse_args()
     torch.set_num_threads(1)
     model = load(ModelSettings(name="phantom", kind="phantom"))
-    network = with_second_reading(model, asked.work)
-    rows = list(_rows(asked, model, network))
-    figures = {
-        "lesions": len(rows),
-        "first_seed": asked.first,
-        "second_reading": {"area_under_curve": float(network.area_under_curve)},
-        **summary(rows),
-    }
+    rows = list(_rows(asked, model))
+    figures = {"lesions": len(rows), "first_seed": asked.first, **summary(rows)}
     show(figures, Console())
     asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -84,7 +86,7 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _rows(asked: argparse.Namespace, model: PhantomModel, network: TwoReadings) -> Iterator[dict]:
+def _rows(asked: argparse.Namespace, model: PhantomModel) -> Iterator[dict]:
     """Yield what was measured of each found lesion, those first that are on file."""
     file = asked.work / f"rows-{asked.first}.jsonl"
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
@@ -95,7 +97,7 @@ def _rows(asked: argparse.Namespace, model: PhantomModel, network: TwoReadings) 
     with file.open("a", encoding="utf-8") as stream:
         for _ in track(left, description="lesions", console=Console(stderr=True)):
             seed, phantom, prepared = found_lesion(seed, model)
-            row = read(seed, phantom, prepared, network)
+            row = read(seed, phantom, prepared, model.network)
             stream.write(json.dumps(row) + "\n")
             stream.flush()
             seed += 1
@@ -114,33 +116,25 @@ def found_lesion(seed: int, model: PhantomModel) -> tuple[int, Phantom, Prepared
         seed += 1
 
 
-def read(seed: int, phantom: Phantom, prepared: Prepared, network: TwoReadings) -> dict:
+def read(seed: int, phantom: Phantom, prepared: Prepared, network: nn.Module) -> dict:
     """Return measures and verdict of every map of one found lesion."""
     x = prepared.tensor
     forward = _seconds(lambda: network(x))[1]
     good = LayerCAM().explain(network, x, LESION)
-    judged_good, taken = _seconds(lambda: judged(good, network, x, _map_of(network, LESION)))
-    maps = {GOOD: [judged_good], OTHER: [], SHOWN: [], ITSELF: []}
-    # Where both classes are seen at one place, the other's map is no wrong one.
-    other = replace(good, values=_map_of(network, GRAIN)(x))
-    elsewhere = (
-        Kind.GRAIN in phantom.description
-        and not _place(other.values, prepared, phantom)["pointing"]
-    )
-    if elsewhere:
-        maps[OTHER].append(judged(other, network, x, _map_of(network, GRAIN)))
+    judged_good, taken = _seconds(lambda: judged(good, network, x, map_of(network, LESION)))
+    maps = {GOOD: [judged_good], SHOWN: [], ITSELF: []}
     for draw in range(STRANGERS):
         generator = torch.Generator().manual_seed(STRANGERS * seed + draw)
         stranger = randomized(network, generator=generator)
         own = LayerCAM().explain(stranger, x, LESION)
-        shown, remade = replace(good, values=own.values), _map_of(stranger, LESION)
+        shown, remade = replace(good, values=own.values), map_of(stranger, LESION)
         maps[SHOWN].append(judged(shown, network, x, remade))
         maps[ITSELF].append(judged(own, stranger, x, remade))
     blind = _blind(prepared, seed)
     for name, values in blind.items():
         maps[name] = [judged(replace(good, values=values), network, x, lambda _, v=values: v)]
     rise = emprt(
-        lambda asked, image: _map_of(asked, LESION)(image),
+        lambda asked, image: map_of(asked, LESION)(image),
         network,
         x,
         generator=torch.Generator().manual_seed(seed),
@@ -158,7 +152,12 @@ def read(seed: int, phantom: Phantom, prepared: Prepared, network: TwoReadings) 
 
 
 def judged(
-    attribution: Attribution, network: nn.Module, x: Tensor, explain: Callable[[Tensor], Tensor]
+    attribution: Attribution,
+    network: nn.Module,
+    x: Tensor,
+    explain: Callable[[Tensor], Tensor],
+    *,
+    of: Target = LESION,
 ) -> dict:
     """Return the measures of a map held against what a network found, and the gate's verdict.
 
@@ -166,8 +165,10 @@ def judged(
     ----------
     explain
         Makes the map of another image.
+    of
+        What was found.
     """
-    case = Case(attribution=attribution, network=network, x=x, target=LESION, explain=explain)
+    case = Case(attribution=attribution, network=network, x=x, target=of, explain=explain)
     measured = measures_of(case).values
     verdict, failed = verdict_of(measured)
     return {
@@ -186,7 +187,7 @@ def verdict_of(measured: Sequence[MeasureValue]) -> tuple[Verdict | None, list[s
         measures=tuple(measured),
         cost=Cost(forwards=1.0),
     )
-    card = load(ModelSettings(name="phantom", kind="phantom")).card
+    card = ModelCard(name="phantom", version="", weights_sha256="")
     analysis = Analysis(model=card, input_name="", explanations=(explanation,))
     (held,) = apply_gate(analysis, GateSettings()).explanations
     return held.verdict, [each.name for each in held.measures if each.passed is False]
@@ -196,7 +197,7 @@ def summary(rows: Sequence[dict]) -> dict:
     """Return how often each kind of map passes, and where it points, with intervals of 95 %."""
     return {
         "passed": {
-            kind: _interval([each["passed"] for row in rows for each in row["maps"][kind]])
+            kind: interval([each["passed"] for row in rows for each in row["maps"][kind]])
             for kind in rows[0]["maps"]
             if any(row["maps"][kind] for row in rows)
         },
@@ -214,12 +215,12 @@ def summary(rows: Sequence[dict]) -> dict:
         },
         "places": {
             name: {
-                measure: _interval([row["places"][name][measure] for row in rows])
+                measure: interval([row["places"][name][measure] for row in rows])
                 for measure in _PLACES
             }
             for name in (GOOD, *_CONTROLS)
         },
-        "emprt": _interval([row["emprt"] for row in rows]),
+        "emprt": interval([row["emprt"] for row in rows]),
         "gate_forwards": float(np.median([row["gate_forwards"] for row in rows])),
     }
 
@@ -240,7 +241,8 @@ def show(figures: dict, console: Console) -> None:
     console.print(table)
 
 
-def _map_of(network: nn.Module, target: Target) -> Callable[[Tensor], Tensor]:
+def map_of(network: nn.Module, target: Target) -> Callable[[Tensor], Tensor]:
+    """Return what makes the map of an image that explains a target."""
     return lambda image: LayerCAM().explain(network, image, target).values
 
 
@@ -267,7 +269,8 @@ def _place(values: Tensor, prepared: Prepared, phantom: Phantom) -> dict[str, fl
     return {name: float(measure(relevance, phantom.truth)) for name, measure in _PLACES.items()}
 
 
-def _interval(values: Sequence[float]) -> list[float]:
+def interval(values: Sequence[float]) -> list[float]:
+    """Return the mean with its 95 % interval: estimate, low, high."""
     cases = np.asarray(values, dtype=np.float64)
     found = bootstrap_interval(cases, generator=np.random.default_rng(0))
     return [found.estimate, found.low, found.high]

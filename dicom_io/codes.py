@@ -250,7 +250,7 @@ _MEASURES = {
     "residual": "Axiom residual, relative",
     "comprehensiveness": "Comprehensiveness above displaced masks",
     "comprehensiveness_top": "Comprehensiveness of the most relevant tenth",
-    "sufficiency": "Sufficiency of the most relevant tenth",
+    "sufficiency": "Sufficiency of the focus",
     "stability": "Rank correlation under mild noise",
     "plausibility": "Relevance inside the body or organ",
     "edges": "Correlation with edges",

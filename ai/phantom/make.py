@@ -1,5 +1,6 @@
 """One phantom per seed: a head MR, with or without a lesion whose place is known."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +35,16 @@ class Phantom:
     has_lesion: bool
     #: One sentence: what was planted.
     description: str
+    #: Where regions of each kind that was planted lie, decoys too: as ``truth``.
+    places: Mapping[Kind, NDArray[np.bool_]]
 
 
-def make_phantom(seed: int, *, diameters_mm: tuple[float, float] = DIAMETERS_MM) -> Phantom:
+def make_phantom(
+    seed: int,
+    *,
+    diameters_mm: tuple[float, float] = DIAMETERS_MM,
+    kinds: Sequence[Kind] | None = None,
+) -> Phantom:
     """Return the phantom that always belongs to ``seed``; half of the seeds have a lesion.
 
     Parameters
@@ -44,35 +52,39 @@ def make_phantom(seed: int, *, diameters_mm: tuple[float, float] = DIAMETERS_MM)
     diameters_mm
         Between which the diameters of planted regions are drawn; the shipped model was measured
         with the default.
+    kinds
+        What is planted, each in a region of its own; None: drawn, as of a seed alone.
     """
     rng = np.random.default_rng(seed)
     head = make_anatomy(load_template(), rng)
-    return _compose(head, rng, name=f"phantom {seed}", diameters_mm=diameters_mm)
+    planted = _kinds(rng) if kinds is None else list(kinds)
+    return _compose(head, planted, rng, name=f"phantom {seed}", diameters_mm=diameters_mm)
 
 
 def _compose(
     head: NDArray[np.float32],
+    kinds: Sequence[Kind],
     rng: np.random.Generator,
     *,
     name: str,
     diameters_mm: tuple[float, float],
 ) -> Phantom:
     """Return a phantom of a head: regions planted, then imaged with contrast, bias and noise."""
-    truth = np.zeros(head.shape, dtype=np.bool_)
     taken = np.zeros(head.shape, dtype=np.bool_)
-    kinds = _kinds(rng)
+    places = {kind: np.zeros(head.shape, dtype=np.bool_) for kind in (Kind.LESION, *kinds)}
     for kind in kinds:
         site = find_site(head, taken, rng, diameters_mm=diameters_mm)
         plant(head, site, kind, rng)
         taken[site.box] |= site.weight > 0
-        if kind is Kind.LESION:
-            truth[site.box] |= site.weight >= 0.5
-    truth.setflags(write=False)
+        places[kind][site.box] |= site.weight >= 0.5
+    for place in places.values():
+        place.setflags(write=False)
     return Phantom(
         volume=_volume(_image(head, rng), name),
-        truth=truth,
+        truth=places[Kind.LESION],
         has_lesion=Kind.LESION in kinds,
         description=f"{name}: planted {', '.join(kinds)}",
+        places={kind: places[kind] for kind in kinds},
     )
 
 

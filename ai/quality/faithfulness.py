@@ -1,6 +1,6 @@
 """Whether the network needs what an explanation points at (G3), and needs no more: look without.
 
-Comprehensiveness removes the most relevant tenth, sufficiency all else. Both hold it against other
+Comprehensiveness removes the focus of the map, sufficiency all else. Both hold it against other
 places of the same shape.
 """
 
@@ -17,10 +17,15 @@ from ai.errors import MeasureError
 from ai.explainers.admission import admit
 from ai.explainers.baselines import blurred, smoothed
 from ai.model import Target
-from ai.quality.scoring import NOTICEABLE, RESOLUTION, answers_to, require_finite
+from ai.quality.scoring import RESOLUTION, answers_to, require_finite
 
-#: Share of the image that the mask takes.
+#: Largest share of the image that a mask takes.
 TOP_SHARE = 0.1
+#: Share of the positive relevance that the focus of a map holds. A tenth of the image around a
+#: small focus would hide all kinds of other things with it (docs/decisions/0015-focus-by-mass.md).
+FOCUS_SHARE = 0.9
+#: Drops are held against at least this share of the target: what costs it a fiftieth is no need.
+_NEEDED = 0.2
 #: How many displaced masks the mask is held against.
 DISPLACED = 3
 #: Standard deviation of the masks' soft border, in cells.
@@ -34,7 +39,7 @@ class Drops:
     """What the target lost, in its own unit, by each removal."""
 
     f_x: float
-    #: By the most relevant tenth.
+    #: By the focus of the map.
     top: float
     #: By masks of the same shape elsewhere.
     displaced: tuple[float, ...]
@@ -43,7 +48,7 @@ class Drops:
     def contrast(self) -> float:
         """(top - mean of displaced) / (size of top + mean size of displaced), from -1 to 1.
 
-        The divisor is at least a twentieth of the target's own size, so that drops that are nothing
+        The divisor is at least a fifth of the target's own size, so that drops that are nothing
         to the target do not look like a contrast; 0 if nothing changed it at all.
         """
         return _contrast(self.top, self.displaced, self.f_x)
@@ -56,7 +61,7 @@ class Gains:
     f_x: float
     #: Of the image that is blurred everywhere.
     f_blurred: float
-    #: With the most relevant tenth.
+    #: With the focus of the map.
     top: float
     #: With masks of the same shape elsewhere.
     displaced: tuple[float, ...]
@@ -65,7 +70,7 @@ class Gains:
     def contrast(self) -> float:
         """(top - mean of displaced) / (size of top + mean size of displaced), from -1 to 1.
 
-        As of ``Drops``; the divisor is at least a twentieth of all that there is to gain, too.
+        As of ``Drops``; the divisor is at least a fifth of all that there is to gain, too.
         """
         return _contrast(
             self.top, self.displaced, max(abs(self.f_x), abs(self.f_x - self.f_blurred))
@@ -73,7 +78,7 @@ class Gains:
 
     @property
     def missing(self) -> float:
-        """What the target lacks with the most relevant tenth alone: the paper's sufficiency."""
+        """What the target lacks with the focus of the map alone: the paper's sufficiency."""
         return self.f_x - self.f_blurred - self.top
 
 
@@ -86,13 +91,13 @@ def comprehensiveness(
     share: float = TOP_SHARE,
     f_x: float | None = None,
 ) -> float:
-    """Return how much more the target loses by the most relevant tenth than by other places.
+    """Return how much more the target loses by the focus of the map than by other places.
 
-    Comprehensiveness as in DeYoung et al. 2020, against a control: the most relevant ``share`` of
-    the image is blurred away, and so are three displaced copies of that very mask. The value is
-    the contrast of the drops, from -1 to 1, and higher is better: above 0, the place matters more
-    than others; 1, only it matters; 0 or less, the map points beside what the network uses. It has
-    no unit, so networks compare. It takes 5 forward passes, 4 where ``f_x`` is known.
+    Comprehensiveness as in DeYoung et al. 2020, against a control: the focus (see ``focus_mask``)
+    is blurred away, and so are three displaced copies of that very mask. The value is the contrast
+    of the drops, from -1 to 1, and higher is better: above 0, the place matters more than others;
+    1, only it matters; 0 or less, the map points beside what the network uses. It has no unit, so
+    networks compare. It takes 5 forward passes, 4 where ``f_x`` is known.
 
     Parameters
     ----------
@@ -106,7 +111,7 @@ def comprehensiveness(
         The attribution, [1, C, *S] or [1, 1, *S]; channels are summed. A map without positive
         relevance points nowhere and has the value 0.
     share
-        Of the image, 0 to 1.
+        Of the image that the focus may take, 0 to 1.
     f_x
         The target's value of ``x``, as an attribution has it; None: the network is asked.
 
@@ -148,13 +153,13 @@ def measure_drops(
 def sufficiency(
     network: nn.Module, x: Tensor, target: Target, values: Tensor, *, share: float = TOP_SHARE
 ) -> float:
-    """Return how much more the target has of the most relevant tenth alone than of other places.
+    """Return how much more the target has of the focus of the map alone than of other places.
 
-    Sufficiency as in DeYoung et al. 2020, against a control: all but the most relevant ``share`` of
-    the image is blurred away, and all but three displaced copies of that very mask. The value is
-    the contrast of what each brings back above the image that is blurred everywhere, from -1 to 1;
-    higher is better. 1: the place alone speaks for the target, other places do not; 0 or less: it
-    does not suffice, or others do as well. It takes 6 forward passes. Parameters and errors as of
+    Sufficiency as in DeYoung et al. 2020, against a control: all but the focus (``focus_mask``) is
+    blurred away, and all but three displaced copies of that very mask. The value is the contrast
+    of what each brings back above the image that is blurred everywhere, from -1 to 1; higher is
+    better. 1: the place alone speaks for the target, other places do not; 0 or less: it does not
+    suffice, or others do as well. It takes 6 forward passes. Parameters and errors as of
     ``comprehensiveness``.
     """
     if not bool((values.sum(dim=1) > 0).any()) and bool(torch.isfinite(values).all()):
@@ -177,16 +182,33 @@ def measure_gains(
     return Gains(f_x=f_x, f_blurred=f_blurred, top=top, displaced=tuple(displaced))
 
 
+def focus_mask(relevance: Tensor, share: float = TOP_SHARE) -> Tensor:
+    """Return the smallest part of a map [*S] that holds most of its positive relevance, bool [*S].
+
+    That is ``FOCUS_SHARE`` of it, but at most ``share`` of the image; equal cells as in
+    ``top_mask``.
+    """
+    mask = top_mask(relevance, share)
+    held = relevance[mask].double().sort(descending=True).values.cumsum(0)
+    total = relevance.clamp_min(0).double().sum()
+    count = int((held < FOCUS_SHARE * total).sum()) + 1
+    return mask if count >= held.numel() else _greatest(relevance, count)
+
+
 def top_mask(relevance: Tensor, share: float = TOP_SHARE) -> Tensor:
     """Return where relevance [*S] is among the greatest ``share`` and positive, bool [*S].
 
     Cells that share the limit are taken in the order of the grid, so that the mask is never larger
     than asked and always the same.
     """
-    flat = relevance.flatten()
-    count = min(math.ceil(share * flat.numel()), int((flat > 0).sum()))
+    count = min(math.ceil(share * relevance.numel()), int((relevance > 0).sum()))
     if count == 0:
         return torch.zeros_like(relevance, dtype=torch.bool)
+    return _greatest(relevance, count)
+
+
+def _greatest(relevance: Tensor, count: int) -> Tensor:
+    flat = relevance.flatten()
     limit = flat.kthvalue(flat.numel() - count + 1).values
     mask = flat > limit
     tied = torch.nonzero(flat == limit)[: count - int(mask.sum()), 0]
@@ -199,12 +221,12 @@ def _contrast(top: float, displaced: tuple[float, ...], f_x: float) -> float:
     size = abs(top) + sum(abs(other) for other in displaced) / len(displaced)
     if size <= RESOLUTION * abs(f_x):
         return 0.0
-    return (top - mean) / max(size, NOTICEABLE * abs(f_x))
+    return (top - mean) / max(size, _NEEDED * abs(f_x))
 
 
 def _masks(x: Tensor, fill: Tensor, values: Tensor, share: float) -> list[Tensor]:
-    """Return the mask of the most relevant share, and the same mask in other places."""
-    mask = top_mask(values.sum(dim=1)[0], share)
+    """Return the mask of the focus, and the same mask in other places."""
+    mask = focus_mask(values.sum(dim=1)[0], share)
     return [mask, *_displaced(mask, (x - fill).abs().sum(dim=1)[0])]
 
 
