@@ -13,7 +13,9 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation
 from dicom_io.analysis import Analysis, Heatmap, Segment
 from dicom_io.codes import code_for_label
 from dicom_io.encode.objects import Encoder, encode_analyses
+from dicom_io.encode.outcome import encode_outcome
 from dicom_io.encode.source_series import encode_source_series
+from dicom_io.outcome import Outcome, OutcomeKind
 from dicom_io.read import Input, read_input
 from dicom_io.uids import named_uid
 from tests.build import (
@@ -32,6 +34,14 @@ SPACING = (5.0, 1.8, 1.8)
 #: Where the marker lies, as fractions of slices, rows and columns: no mirror image touches it.
 MARKER = ((0.66, 0.84), (0.57, 0.72), (0.62, 0.80))
 
+#: What stands in the place of a report of an image that the model is not for.
+NOT_ANALYZED = Outcome(
+    kind=OutcomeKind.REJECTED,
+    reason="the model is not made for this image",
+    criterion="body part is CHEST, expected HEAD",
+    model_name="nodule finder",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -41,7 +51,7 @@ class Study:
     source: Input
     marker: NDArray[np.bool_]
     images: tuple[Dataset, ...]
-    #: By the name of the result, as routes write it.
+    #: By the name of the result, as routes write it; and an ``outcome``.
     results: Mapping[str, tuple[Dataset, ...]]
 
     def description(self, name: str) -> str:
@@ -157,6 +167,7 @@ def study_of(folder: Path, datasets: Iterable[Dataset], names: Iterable[str]) ->
     )
     made: dict[str, tuple[Dataset, ...]] = {}
     encode_analyses([analysis_of(source, marker)], [source], origin, _keeping(names, made))
+    made["outcome"] = (encode_outcome(NOT_ANALYZED, source.headers[0], origin),)
     return Study(uid=uid, source=source, marker=marker, images=images, results=made)
 
 

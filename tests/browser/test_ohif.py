@@ -147,6 +147,16 @@ def test_the_report_opens_with_its_conclusion(case):
     assert "87" in words.split("PRESENT")[1][:40]
 
 
+@pytest.mark.parametrize("case", ["axial"], indirect=True)
+def test_what_was_not_analyzed_says_so_and_why(case):
+    case.load("outcome")
+
+    words = case.viewer.words_with("NOT ANALYZED")
+
+    assert case.viewer.complaints() == ""
+    assert "body part is CHEST, expected HEAD" in words
+
+
 @pytest.mark.parametrize("case", ["oblique", "reversed", "feet-first"], indirect=True)
 def test_a_parametric_map_stays_on_its_slices(case):
     case.load("parametric_map")
