@@ -15,7 +15,10 @@ from tests.browser.viewer import Viewer, viewer
 from tests.orthanc import Orthanc, orthanc
 
 #: What is made of every study.
-RESULTS = ("segmentation", "bands", "overlay", "parametric_map", "measurements", "report")
+RESULTS = (
+    *("segmentation", "bands", "bands_placed", "overlay", "parametric_map"),
+    *("measurements", "report"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,6 +98,18 @@ def test_relevance_bands_lie_on_the_marker_in_their_four_colors(case):
         assert pixels.close_to(seen, lab_to_rgb(heat_lab(middle))).sum() > 50, middle
 
 
+@pytest.mark.parametrize("case", ["radiograph"], indirect=True)
+def test_bands_with_a_placeholder_for_their_place_lie_on_the_marker_of_a_radiograph(case):
+    case.load("bands_placed", answer="Yes")
+
+    seen = case.viewer.look(lambda seen: pixels.colorful(seen).any())
+
+    color = pixels.box_of(pixels.colorful(seen))
+    assert color == pytest.approx(case.marker, abs=NEAR)
+    for middle in (0.3, 0.5, 0.7, 0.9):
+        assert pixels.close_to(seen, lab_to_rgb(heat_lab(middle))).sum() > 50, middle
+
+
 @pytest.mark.parametrize(
     "case", ["axial", "oblique", "reversed", "feet-first", "radiograph"], indirect=True
 )
