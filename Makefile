@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test browser check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate bench-encode card matrix conformance bench-hybrids clean
+.PHONY: help setup demo test browser check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate bench-encode bench-receive card matrix conformance bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
