@@ -29,6 +29,7 @@ FALLBACKS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "segmentation": ("overlay",),
         "fractional": ("segmentation", "overlay"),
         "bands": ("overlay",),
+        "bands_placed": ("overlay",),
         "parametric_map": ("bands", "overlay"),
         "parametric_map_coarse": ("bands", "overlay"),
         "presentation": ("overlay",),

@@ -12,15 +12,18 @@ from highdicom.sr import (
     ObservationContext,
     ObserverContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
+    ReferencedSegment,
     SourceImageForRegion,
+    SourceSeriesForSegmentation,
     TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from pydicom import dcmread
 
 from benchmarks.known_phantoms import write_segmentation
 from dicom_io.analysis import Analysis, Segment
 from dicom_io.codes import SYNTHETIC_LESION
-from dicom_io.encode import report, segmentation
+from dicom_io.encode import segmentation
 from dicom_io.errors import TruthError
 from dicom_io.read import read_input
 from dicom_io.truth.folder import files_of, labels_of, read_truth, read_truth_folder
@@ -29,6 +32,7 @@ from tests.build import DIRECTIONS, marked_volume, slice_datasets, stored
 from tests.build_analysis import make_card, make_origin
 
 ORIENTATIONS = (*DIRECTIONS, "oblique")
+NODULE = CodedConcept("27925004", "SCT", "Nodule")
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -133,17 +137,15 @@ def test_a_nifti_mask_without_a_place_is_refused(tmp_path):
         truth_of(series, tmp_path / "truth")
 
 
-def test_our_own_report_leads_to_the_segments_that_it_refers_to(tmp_path):
+def test_a_report_leads_to_the_segment_that_it_refers_to(tmp_path):
     series = known_series(tmp_path)
     source = read_input(series, "image")
     mask = lopsided(source.volume.grid_shape)
     segment = Segment(label="Synthetic lesion", concept=SYNTHETIC_LESION, mask=mask)
     analysis = Analysis(model=make_card(), input_name="image", segments=(segment,))
-    origin = make_origin()
-    (seg,) = segmentation.encode(analysis, source, origin, ())
-    (sr,) = report.encode(analysis, source, origin, (seg,))
-    (tmp_path / "truth").mkdir()
-    sr.save_as(tmp_path / "truth" / "sr.dcm", enforce_file_format=True)
+    (seg,) = segmentation.encode(analysis, source, make_origin(), ())
+    headers = [dcmread(instance.path) for instance in series.instances]
+    segment_report(headers, seg).save_as(folder(tmp_path) / "sr.dcm", enforce_file_format=True)
     truths = read_truth_folder(tmp_path / "truth")
 
     with pytest.raises(TruthError, match="put that beside it"):
@@ -152,7 +154,7 @@ def test_our_own_report_leads_to_the_segments_that_it_refers_to(tmp_path):
     regions, _ = truth_of(series, tmp_path / "truth")
 
     assert [np.array_equal(region.mask, mask) for region in regions] == [True, True]
-    assert len({region.concept for region in regions}) == 1
+    assert {region.label for region in regions} == {"Nodule", "Synthetic lesion"}
 
 
 def test_an_outline_of_a_report_holds_the_pixels_whose_centers_it_surrounds(tmp_path):
@@ -270,7 +272,6 @@ def folder(tmp_path):
 
 def outlined_report(headers, drawn_on, corners):
     """Return a report as another vendor would write it, with highdicom: one closed outline."""
-    nodule = CodedConcept("27925004", "SCT", "Nodule")
     region = ImageRegion(
         graphic_type="POLYLINE",
         graphic_data=np.vstack([corners, corners[:1]]),
@@ -282,8 +283,28 @@ def outlined_report(headers, drawn_on, corners):
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         referenced_region=region,
         tracking_identifier=TrackingIdentifier(uid=named_uid("roi"), identifier="roi"),
-        finding_type=nodule,
+        finding_type=NODULE,
     )
+    return reported(group, headers)
+
+
+def segment_report(headers, seg):
+    """Return a report of another vendor on the first segment of a segmentation."""
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=seg.SOPClassUID,
+            sop_instance_uid=seg.SOPInstanceUID,
+            segment_number=1,
+            source_series=SourceSeriesForSegmentation(headers[0].SeriesInstanceUID),
+        ),
+        tracking_identifier=TrackingIdentifier(uid=named_uid("roi"), identifier="roi"),
+        finding_type=NODULE,
+    )
+    return reported(group, [*headers, seg])
+
+
+def reported(group, evidence):
+    """Return a document of one measurement group."""
     device = DeviceObserverIdentifyingAttributes(uid=named_uid("device"))
     content = MeasurementReport(
         observation_context=ObservationContext(
@@ -296,7 +317,7 @@ def outlined_report(headers, drawn_on, corners):
         imaging_measurements=[group],
     )
     return ComprehensiveSR(
-        evidence=headers,
+        evidence=evidence,
         content=content[0],
         series_instance_uid=named_uid("sr series"),
         series_number=9,
