@@ -53,7 +53,6 @@ DEVICE = Code("121007", "DCM", "Device")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 CONCLUSION = Code("121077", "DCM", "Conclusion")
-COMMENT = Code("121106", "DCM", "Comment")
 ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
 ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 

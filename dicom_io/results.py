@@ -16,7 +16,7 @@ from pydicom.uid import UID
 from dicom_io.check import check_object
 from dicom_io.codes import RELEVANCE_BANDS
 from dicom_io.report_codes import AI_REPORT
-from dicom_io.reported import Report, ReportedRegion, regions_in, report_in
+from dicom_io.reported import Report, report_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +72,6 @@ def read_reports(results: Sequence[StoredResult]) -> tuple[Report, ...]:
     documents = (dcmread(result.path) for result in results if result.modality == "SR")
     titled = ((d, d.ConceptNameCodeSequence[0].CodeValue) for d in documents)
     return tuple(report_in(d) for d, title in titled if title == AI_REPORT.value)
-
-
-def read_regions(results: Sequence[StoredResult]) -> tuple[ReportedRegion, ...]:
-    """Return the regions of all measurement reports among the results."""
-    documents = (dcmread(result.path) for result in results if result.modality == "SR")
-    return tuple(region for document in documents for region in regions_in(document))
 
 
 def read_bands(path: Path) -> Bands:

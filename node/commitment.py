@@ -17,6 +17,7 @@ from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.presentation import build_context
 
+from dicom_io.encode.inherit import sop_reference
 from node.config import Peer
 from node.peer import AssociationLostError, Timeouts, associate
 from node.task import CommitmentReport, Confirmation
@@ -122,15 +123,10 @@ def _content(request: CommitmentRequest) -> Dataset:
     """Return the action information (PS3.4 Table J.3-1)."""
     content = Dataset()
     content.TransactionUID = request.transaction_uid
-    content.ReferencedSOPSequence = DicomSequence([_reference(each) for each in request.objects])
+    content.ReferencedSOPSequence = DicomSequence(
+        sop_reference(each.sop_class_uid, each.sop_instance_uid) for each in request.objects
+    )
     return content
-
-
-def _reference(each: Confirmation) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = each.sop_class_uid
-    item.ReferencedSOPInstanceUID = each.sop_instance_uid
-    return item
 
 
 def _report(content: Dataset) -> CommitmentReport:

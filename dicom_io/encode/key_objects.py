@@ -16,15 +16,14 @@ from dicom_io.codes import (
     REJECTION_TITLES,
     Code,
 )
+from dicom_io.encode import content
 from dicom_io.encode.inherit import (
     MODEL_NAME,
     Place,
-    code_item,
     identify_private_scheme,
     new_note,
     new_object,
     sop_reference,
-    writable,
 )
 from dicom_io.encode.released import flagged_slices
 from dicom_io.encode.reliability_words import DO_NOT_RELY
@@ -196,46 +195,29 @@ def _fill(dataset: Dataset, title: Code, words: str, selected: Sequence[_Selecte
     """Write the document (PS3.3 C.17.6.2, C.17.3)."""
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.CurrentRequestedProcedureEvidenceSequence = _evidence(selected)
-    dataset.ValueType = "CONTAINER"
-    dataset.ConceptNameCodeSequence = [code_item(title)]
-    dataset.ContinuityOfContent = "SEPARATE"
-    template = Dataset()
-    template.MappingResource = "DCMR"
-    template.TemplateIdentifier = "2010"
-    dataset.ContentTemplateSequence = [template]
-    described = _item("CONTAINS", "TEXT", KEY_OBJECT_DESCRIPTION)
-    described.TextValue = writable(words, dataset)
-    dataset.ContentSequence = [
+    items = [
         *_observer(dataset),
-        described,
+        content.text(KEY_OBJECT_DESCRIPTION, words, dataset),
         *(_reference(each) for each in selected),
     ]
+    content.write_content(dataset, title, items, template="2010")
     identify_private_scheme(dataset)
 
 
 def _observer(dataset: Dataset) -> list[Dataset]:
     """Return who selected: a device, not a person (TID 1002, TID 1004)."""
-    kind = _item("HAS OBS CONTEXT", "CODE", OBSERVER_TYPE)
-    kind.ConceptCodeSequence = [code_item(DEVICE)]
-    uid = _item("HAS OBS CONTEXT", "UIDREF", DEVICE_OBSERVER_UID)
-    uid.UID = dataset.DeviceUID
-    name = _item("HAS OBS CONTEXT", "TEXT", DEVICE_OBSERVER_NAME)
-    name.TextValue = MODEL_NAME
-    return [kind, uid, name]
-
-
-def _item(relation: str, value_type: str, name: Code | None) -> Dataset:
-    item = Dataset()
-    item.RelationshipType = relation
-    item.ValueType = value_type
-    if name is not None:
-        item.ConceptNameCodeSequence = [code_item(name)]
-    return item
+    return [
+        content.code(OBSERVER_TYPE, DEVICE, dataset, content.OBSERVED),
+        content.uid(DEVICE_OBSERVER_UID, dataset.DeviceUID, dataset, content.OBSERVED),
+        content.text(DEVICE_OBSERVER_NAME, MODEL_NAME, dataset, content.OBSERVED),
+    ]
 
 
 def _reference(selected: _Selected) -> Dataset:
     image = not selected.sop_class_uid.startswith(_NO_IMAGES)
-    item = _item("CONTAINS", "IMAGE" if image else "COMPOSITE", None)
+    item = Dataset()
+    item.RelationshipType = content.CONTAINS
+    item.ValueType = "IMAGE" if image else "COMPOSITE"
     reference = sop_reference(selected.sop_class_uid, selected.sop_instance_uid)
     if selected.frame_number is not None:
         reference.ReferencedFrameNumber = selected.frame_number
