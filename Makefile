@@ -1,12 +1,14 @@
 # Two commands for a newcomer: `make demo` and `make test`. `make help` lists the others.
 PYTHON ?= python3
 VENV ?= .venv
+# How long `make soak` loads a node.
+MINUTES ?= 20
 # Test files that run at a time; with more, set OMP_NUM_THREADS so that their threads fit the cores.
 JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test browser check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate bench-encode bench-receive card matrix conformance bench-hybrids clean
+.PHONY: help setup demo test fault soak browser check format bench-demo bench-phantom bench-reliability bench-explainers bench-gate bench-encode bench-receive card matrix conformance bench-hybrids clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,6 +28,12 @@ demo: $(STAMP)  ## a study goes in, findings and measured explanations come out 
 
 test: $(STAMP)  ## all tests; those that need a peer say what to install
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
+
+fault: $(STAMP)  ## attacks, crash points, a fuzzer: what a hospital network may do to a node
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m fault --verbose --timeout 3600 tests
+
+soak: $(STAMP)  ## a node under mixed load for MINUTES, a line a minute, figures in build/soak.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fault.soak --minutes $(MINUTES)
 
 check: $(STAMP)  ## format, lint, types, contracts, spelling
 	$(BIN)/ruff format --no-cache --check .
