@@ -1,6 +1,7 @@
 """When a study is whole: it has been silent for as long as each of its routes asks."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -56,4 +57,6 @@ def _complete(engine: Engine, planned: Planner, silent: Silent, now: datetime) -
     patience = max((task.quiet_seconds for task in wanted), default=0.0)
     if now < silent.since + timedelta(seconds=patience):
         return ()
-    return studies.complete(engine, uid, wanted, now=now, revision=silent.revision)
+    added = studies.complete(engine, uid, wanted, now=now, revision=silent.revision)
+    sys.audit("pellucid.completion.completed")
+    return added

@@ -5,6 +5,7 @@ At least once: an object may be sent again after a crash, always under the same 
 
 import logging
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -174,6 +175,7 @@ class Destination:
     def _send(self, association: Association, delivery: Delivery, item: StoredObject) -> None:
         if not outbox.still_owed(self._engine, delivery):
             return
+        sys.audit("pellucid.deliver.sending")
         try:
             status = store(self._peer, association, item)
         except NoContextError as error:
@@ -217,6 +219,7 @@ class Destination:
         items = [item for _, item in batch]
         if not items:
             return ()
+        sys.audit("pellucid.deliver.sending")
         try:
             return store_over_web(self._peer, items, timeouts=self._settings.timeouts)
         except UnclearAnswerError as error:
@@ -224,6 +227,7 @@ class Destination:
 
     def _settle(self, delivery: Delivery, answer: Answer) -> None:
         """Record what an answer means for the delivery."""
+        sys.audit("pellucid.deliver.answered")
         match answer.fate:
             case Fate.DELIVERED:
                 self._delivered(delivery, answer.status or 0x0000)
@@ -237,6 +241,7 @@ class Destination:
     def _delivered(self, delivery: Delivery, status: int) -> None:
         confirm = wanted(self._peer)
         outbox.delivered(self._engine, delivery, status, _now(), confirm=confirm)
+        sys.audit("pellucid.deliver.recorded")
         if status == 0x0000:
             logger.info("delivered", extra=_about(delivery, "delivered"))
         else:

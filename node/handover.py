@@ -1,5 +1,6 @@
 """Objects from the inference child's folder into the store, and whom each is owed to."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -58,6 +59,7 @@ def _owed(
     _require_kind(result, header.sop_class_uid)
     own = read_own(file)
     kept = store.keep(data, file)
+    sys.audit("pellucid.handover.kept")
     destinations: Sequence[str | None] = takers(result, shares) or (None,)
     return [
         NewDelivery(

@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -156,6 +157,7 @@ def _fulfill(
     from node.budget import analyze_settings
     from node.order import Result
 
+    sys.audit("pellucid.inference.ordered")
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -184,6 +186,7 @@ def _fulfill(
     with stage("write"):
         for made, file in zip(objects, files, strict=True):
             made.dataset.save_as(file, enforce_file_format=True)
+    sys.audit("pellucid.inference.written")
     failures = tuple(failure_text(failure) for each in analyses for failure in each.failures)
     explained = tuple(outcome_text(each) for one in analyses for each in one.explanations)
     return Result(

@@ -3,6 +3,7 @@
 import logging
 import random
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -183,12 +184,15 @@ class Worker:
         task = tasks.claim(self._engine, settings.name, _now(), settings.lease_seconds)
         if task is None:
             return False
+        sys.audit("pellucid.worker.claimed")
         logger.info("task started", extra=_about(task, "task_started"))
         lease = Lease(self._engine, task, settings.lease_seconds)
         try:
             with lease.renewed():
                 done = self._fulfill(task, lease)
+                sys.audit("pellucid.worker.handed_over")
                 finished = self._finish(task, done)
+                sys.audit("pellucid.worker.finished")
         except AbandonedError:
             self._hand_back(task, lease)
         except (ChildDiedError, TimeLimitError) as error:
@@ -220,6 +224,7 @@ class Worker:
             wanted=lambda: lease.held and not self._stop.is_set(),
             told=lambda message: self._note(task, message),
         )
+        sys.audit("pellucid.worker.computed")
         self._warn_unless_isolated()
         owed = hand_over(result, self._folder(task), study, data=config.node.data, shares=shares)
         return _Fulfilled(result=result, owed=owed, refused=refused_results(shares))

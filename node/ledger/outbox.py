@@ -1,5 +1,6 @@
 """What is owed to whom: objects that wait for a destination."""
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -126,6 +127,7 @@ def delivered(
         done = _settle_in(connection, delivery, state=state, status=status, reason="", changed=now)
         if done and confirm:
             confirmations.want(connection, delivery.id, confirm, now)
+        sys.audit("pellucid.ledger.delivery_written")
     return done
 
 

@@ -1,5 +1,6 @@
 """Which studies are still arriving, which are whole, which must not be touched."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,7 +78,10 @@ def complete(
         generation = max(row.generation + (1 if wanted else 0), 1)
         _close(connection, row, generation, now)
         _supersede(connection, row, generation, wanted=wanted, now=now)
-        return tasks.add(connection, study_instance_uid, generation, planned=wanted, now=now)
+        sys.audit("pellucid.ledger.study_closed")
+        added = tasks.add(connection, study_instance_uid, generation, planned=wanted, now=now)
+        sys.audit("pellucid.ledger.tasks_added")
+        return added
 
 
 def quarantine(

@@ -1,5 +1,6 @@
 """The queue: tasks with lease, fence and history, changed in one function along TRANSITIONS."""
 
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -109,6 +110,8 @@ def claim(engine: Engine, worker: str, now: datetime, lease_seconds: float = 60.
             worker=worker,
             lease_until=now + timedelta(seconds=lease_seconds),
         )
+        if claimed:
+            sys.audit("pellucid.ledger.task_claimed")
     return _task(claimed[0]) if claimed else None
 
 
@@ -153,6 +156,7 @@ def finish(
             outbox.owe(connection, held.id, deliveries, now)
             outbox.note_refused(connection, held, refused, now)
             mark_superseded(connection, held)
+            sys.audit("pellucid.ledger.task_finished")
     return bool(done)
 
 
@@ -366,8 +370,7 @@ def _held(held: Task) -> ColumnElement[bool]:
 
 
 def _state(connection: Connection, task_id: int) -> State:
-    query = select(task.c.state).where(task.c.id == task_id).with_for_update()
-    state = connection.scalar(query)
+    state = connection.scalar(select(task.c.state).where(task.c.id == task_id).with_for_update())
     if state is None:
         raise TransitionError(f"there is no task {task_id}")
     return State(state)
