@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from node import store
-from node.ledger import instances
+from node.ledger import files
 from node.ledger.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Swept:
 def sweep_at_start(engine: Engine, root: Path) -> Swept:
     """Make the store ready before any receiver or worker runs; delete parts, name lost files."""
     store.make_folders(root)
-    swept = Swept(parts=store.remove_parts(root), missing=instances.missing_files(engine))
+    swept = Swept(parts=store.remove_parts(root), missing=files.missing_files(engine))
     if swept.missing:
         logger.error(
             "stored instances are missing on disk: restore them from a backup or send them again",
@@ -47,7 +47,7 @@ def remove_orphans(
     """
     removed = 0
     for batch in _batches(store.files_before(root, now - age)):
-        for path in set(batch) - instances.known_files(engine, batch):
+        for path in set(batch) - files.known_files(engine, batch):
             removed += store.remove_older(path, now - age)
     return removed
 

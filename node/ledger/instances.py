@@ -1,6 +1,5 @@
 """What has arrived: instances, their receptions, and who they conflict with."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -96,24 +95,6 @@ def is_ours(engine: Engine, sop_instance_uid: str) -> bool:
     """Return whether this node has made the object of that SOP Instance UID."""
     with reading(engine) as connection:
         return _is_ours(connection, sop_instance_uid)
-
-
-def known_files(engine: Engine, paths: Iterable[Path]) -> frozenset[Path]:
-    """Return those of the stored files that any row of the ledger refers to."""
-    texts = [str(path) for path in paths]
-    known: set[Path] = set()
-    with reading(engine) as connection:
-        for table in (schema.instance, schema.instance_conflict, schema.reception, schema.artifact):
-            query = select(table.c.path).where(table.c.path.in_(texts))
-            known.update(Path(text) for text in connection.scalars(query))
-    return frozenset(known)
-
-
-def missing_files(engine: Engine) -> tuple[Path, ...]:
-    """Return the files that the instances of the ledger need and that are not there."""
-    query = select(schema.instance.c.path).order_by(schema.instance.c.id)
-    with reading(engine) as connection:
-        return tuple(path for path in map(Path, connection.scalars(query)) if not path.is_file())
 
 
 def _admit(connection: Connection, arrival: _Arrival) -> Added:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from dicom_io.study import Instance
-from node.ledger import instances, outbox, schema, status, studies, tasks
+from node.ledger import files, instances, outbox, schema, status, studies, tasks
 from node.ledger.engine import reading
 from node.ledger.instances import Added
 from node.task import PlannedTask, Reception, State, StudyState
@@ -126,7 +126,7 @@ def test_one_sop_instance_of_two_patients_quarantines_and_keeps_both_files(engin
     assert receive(engine, other, "b") is Added.CONFLICT
 
     assert studies.state(engine, STUDY) is StudyState.QUARANTINED
-    known = instances.known_files(engine, [make_instance().path, other.path, Path("/no")])
+    known = files.known_files(engine, [make_instance().path, other.path, Path("/no")])
     assert known == {make_instance().path, other.path}
 
 
@@ -191,7 +191,7 @@ def test_what_carries_our_device_uid_is_recorded_and_never_work(engine):
     instances.add_ours(engine, make_instance(), reception, sha256="0" * 64)
 
     assert studies.state(engine, STUDY) is None
-    assert instances.known_files(engine, [make_instance().path]) == {make_instance().path}
+    assert files.known_files(engine, [make_instance().path]) == {make_instance().path}
 
 
 SENDER = """

@@ -10,7 +10,7 @@ import pytest
 
 from node import store
 from node.errors import StorageFullError
-from node.ledger import instances
+from node.ledger import files as ledger_files
 from node.sweep import remove_orphans, sweep_at_start
 from tests.build_ledger import arrive, new_ledger, write_instance
 
@@ -116,7 +116,7 @@ def test_files_without_a_row_go_after_a_day(tmp_path):
 
     early = remove_orphans(engine, tmp_path, datetime.now(UTC))
     removed = remove_orphans(engine, tmp_path, LATER)
-    known = instances.known_files(engine, [needed.path, orphan.path])
+    known = ledger_files.known_files(engine, [needed.path, orphan.path])
     engine.dispose()
 
     assert (early, removed) == (0, 1)
