@@ -58,6 +58,8 @@ class NodeSettings:
     #: SQLAlchemy URL of the ledger.
     database: str
     workers: int = 1
+    #: Processes that take connections, all on the same port.
+    receivers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

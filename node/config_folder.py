@@ -247,6 +247,7 @@ def _node_settings(table: NodeTable, folder: Path) -> NodeSettings:
         data=data,
         database=table.database or f"sqlite:///{data / 'ledger.sqlite'}",
         workers=table.workers,
+        receivers=table.receivers,
     )
 
 

@@ -37,9 +37,7 @@ class NodeTable(Table):
         default="", description="an SQLAlchemy URL, sqlite:/// or postgresql+psycopg://"
     )
     workers: Whole = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
-    receivers: Literal[1] = Field(
-        default=1, description="1: more are not available in this version"
-    )
+    receivers: Whole = Field(default=1, ge=1, le=16, description="a whole number from 1 to 16")
 
     @field_validator("bind")
     @classmethod

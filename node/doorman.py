@@ -17,6 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
 from node.commitment import PUSH_MODEL
+from node.listening import BACKLOG
 
 logger = logging.getLogger(__name__)
 
@@ -68,24 +69,21 @@ class GuardedServer(ThreadedAssociationServer):
 
     Parameters
     ----------
+    listening
+        What connections are taken from; closed with the server.
     on_store
         Gives the status of a C-STORE.
     on_commitment
         Gives the status of a report of storage commitment, from the name of the peer.
-
-    Raises
-    ------
-    OSError
-        The address cannot be listened on.
     """
 
-    request_queue_size = 128
+    request_queue_size = BACKLOG
     daemon_threads = True
 
     def __init__(
         self,
         entity: ApplicationEntity,
-        address: tuple[str, int],
+        listening: socket.socket,
         contexts: list[PresentationContext],
         *,
         doorman: Doorman,
@@ -105,7 +103,21 @@ class GuardedServer(ThreadedAssociationServer):
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_EVENT_REPORT, self._report),
         ]
-        super().__init__(entity, address, doorman.ae_titles[0], contexts, evt_handlers=handlers)
+        self._listening = listening
+        where = listening.getsockname()
+        super().__init__(entity, where, doorman.ae_titles[0], contexts, evt_handlers=handlers)
+
+    def server_bind(self) -> None:
+        """Take the socket that listens already in the place of one of its own."""
+        cast(socket.socket, self.socket).close()
+        self.socket = self._listening
+        # Another receiver may have taken the connection that this one was woken for.
+        self.socket.setblocking(False)
+
+    def server_close(self) -> None:
+        """Close the socket here; where other processes have it, it goes on to listen."""
+        # Not pynetdicom's, which shuts it down for everybody.
+        self._listening.close()
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection that answers at once and never blocks for ever."""

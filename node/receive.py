@@ -1,9 +1,9 @@
 """The receiver: what a sender is told Success for is whole on disk and in the ledger."""
 
-import errno
 import hashlib
 import logging
 import re
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,10 +25,11 @@ from dicom_io.structure import Structure, read_structure
 from node.commitment import PUSH_MODEL, take_report
 from node.confirm import record_report
 from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
-from node.errors import ConfigError, PortInUseError, StorageFullError
+from node.errors import StorageFullError
 from node.ledger import instances
 from node.ledger.engine import DBAPIError, Engine, open_ledger
 from node.ledger.instances import Added
+from node.listening import Sockets
 from node.quiet import quiet_libraries
 from node.store import write_durably
 from node.task import Reception, Resending
@@ -100,43 +101,43 @@ class ReceiveSettings:
 
 def serve(
     settings: ReceiveSettings,
+    sockets: Sockets,
     stop: threading.Event,
     *,
-    listening: Callable[[int], None] | None = None,
+    ready: Callable[[], object] = lambda: None,
 ) -> None:
     """Receive until ``stop`` is set; then finish what is being stored and return.
 
     Parameters
     ----------
-    listening
-        Called once with the port when connections are taken.
+    sockets
+        What to take connections from, closed at the end in this process; other receivers may
+        take from the same.
+    ready
+        Called once when connections are taken.
 
     Raises
     ------
-    PortInUseError
-        Another program has the port.
-    ConfigError
-        The address or the port is not ours to listen on.
     LedgerError
         The ledger is missing or at another revision.
     """
     quiet_libraries()
-    engine = open_ledger(settings.database)
-    try:
-        with _listen(settings, engine) as server:
-            loop = threading.Thread(target=partial(server.serve_forever, 0.2), name="receiver")
-            loop.start()
-            if listening is not None:
-                listening(int(server.server_address[1]))
-            stop.wait()
-            server.shutdown()
-            loop.join()
-            server.finish(_GRACE_SECONDS)
-    finally:
-        engine.dispose()
+    with sockets:
+        engine = open_ledger(settings.database)
+        try:
+            with _server(settings, sockets.plain, engine) as server:
+                loop = threading.Thread(target=partial(server.serve_forever, 0.2), name="receiver")
+                loop.start()
+                ready()
+                stop.wait()
+                server.shutdown()
+                loop.join()
+                server.finish(_GRACE_SECONDS)
+        finally:
+            engine.dispose()
 
 
-def _listen(settings: ReceiveSettings, engine: Engine) -> GuardedServer:
+def _server(settings: ReceiveSettings, listening: socket.socket, engine: Engine) -> GuardedServer:
     doorman = Doorman(
         ae_titles=settings.ae_titles,
         peers=settings.peers,
@@ -147,25 +148,14 @@ def _listen(settings: ReceiveSettings, engine: Engine) -> GuardedServer:
         max_held_bytes=settings.max_held_bytes,
     )
     entity = _entity(settings)
-    address = (settings.bind or "0.0.0.0", settings.port)  # noqa: S104 (what "every" means)
-    try:
-        return GuardedServer(
-            entity,
-            address,
-            entity.supported_contexts,
-            doorman=doorman,
-            on_store=partial(on_c_store, settings=settings, engine=engine),
-            on_commitment=partial(on_commitment, settings=settings, engine=engine),
-        )
-    except OSError as error:
-        where = f"port {settings.port} on {settings.bind or 'every interface'}"
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(
-                error.errno,
-                f"{where} is in use: stop the program that listens there, or give the node "
-                "another port",
-            ) from error
-        raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
+    return GuardedServer(
+        entity,
+        listening,
+        entity.supported_contexts,
+        doorman=doorman,
+        on_store=partial(on_c_store, settings=settings, engine=engine),
+        on_commitment=partial(on_commitment, settings=settings, engine=engine),
+    )
 
 
 def _entity(settings: ReceiveSettings) -> ApplicationEntity:

@@ -13,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -25,17 +24,16 @@ from dicom_io.study import Study
 from node import completion, spawned
 from node.child import ChildSettings
 from node.clock import Clock
-from node.config import Config, Service, config_hash
+from node.config import Config, config_hash
 from node.deliver import Deliveries, DeliverySettings
-from node.doorman import AllowedPeer
-from node.errors import ConfigError, LedgerError, PortInUseError
 from node.ledger import outbox, tasks
 from node.ledger.engine import Engine, open_ledger
 from node.ledger.future import forget_future
+from node.listening import Sockets
 from node.log import LogStyle
 from node.negotiate import Negotiations, NegotiationSettings, peers_to_ask
 from node.ownership import only_node
-from node.receive import ReceiveSettings
+from node.receivers import receive_settings, start_receivers
 from node.routing import matching_routes
 from node.supervise import Supervised, wait_for_change
 from node.sweep import remove_orphans, sweep_at_start
@@ -45,15 +43,6 @@ from node.worker import WorkerSettings
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.25
-#: How long the port of a receiver that has just been killed may stay taken.
-_PORT_SECONDS = 2.0
-_START_SECONDS = 60.0
-#: Why a receiver may not start, by the name that it tells.
-_START_ERRORS = {kind.__name__: kind for kind in (PortInUseError, ConfigError, LedgerError)}
-
-
-class ReceiverError(RuntimeError):
-    """The receiver does not start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,34 +121,6 @@ def planner(config: Config) -> completion.Planner:
     return planned
 
 
-def receive_settings(config: Config) -> ReceiveSettings:
-    """Return what the receiver must know of the configuration."""
-    called = (title for route in config.routes for title in route.called)
-    return ReceiveSettings(
-        ae_titles=tuple(dict.fromkeys((config.node.ae_title, *called))),
-        bind=config.node.bind,
-        port=config.node.port,
-        data=config.node.data,
-        database=config.node.database,
-        peers=tuple(
-            AllowedPeer(
-                name=peer.name,
-                ae_title=peer.ae_title,
-                host=peer.host,
-                echo=Service.ECHO in peer.allow,
-                store=Service.STORE in peer.allow,
-                commit=Service.COMMIT in peer.allow,
-            )
-            for peer in config.peers.values()
-            if peer.host
-        ),
-        device_uid=config.site.device_uid,
-        floor_bytes=int(config.storage.reserve_gb * 1e9),
-        # Storing makes a second and a third copy of what it stores.
-        max_held_bytes=_memory_bytes() // 4,
-    )
-
-
 class _Node:
     """Everything that lives from start to stop."""
 
@@ -172,9 +133,8 @@ class _Node:
             log_level=logging.getLogger().getEffectiveLevel(),
             log_style=log_style,
         )
-        self._receive = receive_settings(config)
-        self._told: Connection | None = None
         self._children: list[Supervised] = []
+        self._sockets: Sockets | None = None
 
     def run(self, stop: threading.Event, ready: Callable[[int], object]) -> None:
         """Start everything, keep it alive until told to stop, end everything."""
@@ -182,7 +142,7 @@ class _Node:
         negotiations = self._negotiations()
         clock = Clock()
         try:
-            port = self._start_receiver()
+            port = self._start_receivers()
             negotiations.start()
             self._start_workers()
             deliveries.start()
@@ -197,18 +157,12 @@ class _Node:
             negotiations.stop()
             self._end(deliveries, clock)
 
-    def _start_receiver(self) -> int:
-        """Start the receiver; return its port when it listens."""
-        process, port = _listening_receiver(self._receive, self._birth)
-        # A restarted receiver must be found where its senders know it.
-        self._receive = replace(self._receive, port=port)
-        self._children.append(Supervised("receiver", self._restart_receiver, running=process))
-        return port
-
-    def _restart_receiver(self) -> BaseProcess:
-        # The pipe is kept: a receiver that tells nobody that it listens would fail.
-        process, self._told = _started_receiver(self._receive, self._birth)
-        return process
+    def _start_receivers(self) -> int:
+        """Start the receivers; return their port when they listen."""
+        settings, count = receive_settings(self._config), self._config.node.receivers
+        self._sockets, receivers = start_receivers(settings, self._birth, count=count)
+        self._children.extend(receivers)
+        return self._sockets.port
 
     def _start_workers(self) -> None:
         count = self._config.node.workers
@@ -294,6 +248,8 @@ class _Node:
     def _end(self, deliveries: Deliveries, clock: Clock) -> None:
         logger.info("node stops", extra={"event": "node_stops"})
         deadline = time.monotonic() + self._pace.stop_seconds
+        if self._sockets is not None:
+            self._sockets.close()
         for child in self._children:
             child.terminate()
         clock.stop()
@@ -307,40 +263,6 @@ def _name_stranded(engine: Engine, config: Config) -> None:
     for destination, count in outbox.stranded(engine, config.peers).items():
         extra = {"event": "delivery_stranded", "destination": destination, "objects": count}
         logger.error("objects are owed to a peer that is not configured: add it again", extra=extra)
-
-
-def _listening_receiver(settings: ReceiveSettings, birth: spawned.Birth) -> tuple[BaseProcess, int]:
-    """Return a receiver that takes connections, and its port."""
-    deadline = time.monotonic() + _PORT_SECONDS
-    while True:
-        process, told = _started_receiver(settings, birth)
-        if not told.poll(_START_SECONDS):
-            process.kill()
-            raise ReceiverError(f"the receiver does not listen after {_START_SECONDS:.0f} s")
-        try:
-            listening = spawned.heard(told)
-        except EOFError as error:
-            process.join()
-            raise ReceiverError(f"the receiver ended with {process.exitcode}") from error
-        if listening.port:
-            return process, listening.port
-        process.join()
-        kind = _START_ERRORS[listening.error]
-        if kind is not PortInUseError or time.monotonic() > deadline:
-            raise kind(listening.message)
-
-
-def _started_receiver(
-    settings: ReceiveSettings, birth: spawned.Birth
-) -> tuple[BaseProcess, Connection]:
-    context = get_context("spawn")
-    told, tells = context.Pipe(duplex=False)
-    process = context.Process(
-        target=spawned.receive, args=(settings, birth, tells), name="receiver", daemon=True
-    )
-    process.start()
-    tells.close()
-    return process, told
 
 
 def _started_worker(settings: WorkerSettings, birth: spawned.Birth) -> BaseProcess:
@@ -380,11 +302,7 @@ def _memory_limit() -> int:
     """Return nine tenths of the machine's memory; 0 where a GPU driver maps what it likes."""
     if Path("/dev/nvidiactl").exists():
         return 0
-    return _memory_bytes() // 10 * 9
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10 * 9
 
 
 def _now() -> datetime:

@@ -3,23 +3,22 @@
 Each import is local: a receiver never loads what only workers need.
 """
 
-import json
 import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from typing import TYPE_CHECKING
 
-from node.errors import ConfigError, LedgerError, PortInUseError
 from node.log import LogStyle, configure_logging, tell_thread_errors
 from node.process import die_with_parent, forbid_core_dumps
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from node.listening import Sockets
     from node.receive import ReceiveSettings
     from node.worker import WorkerSettings
 
@@ -34,32 +33,12 @@ class Birth:
     log_style: LogStyle
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
-    """What a receiver tells when it has started, or why it cannot."""
-
-    #: 0 if it does not listen.
-    port: int
-    #: Class name of the error; empty if it listens.
-    error: str = ""
-    message: str = ""
-
-
-def receive(settings: "ReceiveSettings", birth: Birth, told: Connection) -> None:
-    """Run a receiver until SIGTERM; tell the main process when it listens."""
+def receive(settings: "ReceiveSettings", sockets: "Sockets", ready: Event, birth: Birth) -> None:
+    """Run a receiver until SIGTERM; say when it takes connections."""
     with _life(birth) as stop:
         from node.receive import serve
 
-        def listening(port: int) -> None:
-            _tell(told, Listening(port=port))
-
-        try:
-            serve(settings, stop, listening=listening)
-        except (PortInUseError, ConfigError, LedgerError) as error:
-            message = getattr(error, "strerror", None) or str(error)
-            extra = {"event": "receiver_not_started", "reason": message}
-            logger.warning("the receiver cannot start", extra=extra)
-            _tell(told, Listening(port=0, error=type(error).__name__, message=message))
+        serve(settings, sockets, stop, ready=ready.set)
 
 
 def work(settings: "WorkerSettings", birth: Birth) -> None:
@@ -73,16 +52,6 @@ def work(settings: "WorkerSettings", birth: Birth) -> None:
             Worker(engine, settings, stop).run()
         finally:
             engine.dispose()
-
-
-def heard(told: Connection) -> Listening:
-    """Return what a receiver has told."""
-    return Listening(**json.loads(told.recv_bytes()))
-
-
-def _tell(told: Connection, listening: Listening) -> None:
-    fields = {"port": listening.port, "error": listening.error, "message": listening.message}
-    told.send_bytes(json.dumps(fields).encode())
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from node.errors import ConfigError, LedgerError, PortInUseError
+from node.listening import open_sockets
 from node.peer import _Entity
 from node.receive import ReceiveSettings, serve
 from tests.build_ledger import ledger_url, new_ledger
@@ -121,7 +122,9 @@ def receiver(settings: ReceiveSettings) -> Iterator[int]:
 
     def run() -> None:
         try:
-            serve(settings, stop, listening=ports.append)
+            sockets = open_sockets(settings.bind, settings.port)
+            port = sockets.port
+            serve(settings, sockets, stop, ready=lambda: ports.append(port))
         except (ConfigError, LedgerError, PortInUseError) as error:
             errors.append(error)
 
@@ -159,4 +162,6 @@ def start_receiver(settings: ReceiveSettings) -> ReceiverProcess:
 
 
 def _serve(settings: ReceiveSettings, answer: Any) -> None:
-    serve(settings, threading.Event(), listening=answer.send)
+    sockets = open_sockets(settings.bind, settings.port)
+    port = sockets.port
+    serve(settings, sockets, threading.Event(), ready=lambda: answer.send(port))

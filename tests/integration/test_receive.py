@@ -17,6 +17,7 @@ from node.doorman import AllowedPeer
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.ledger import instances, schema, studies
 from node.ledger.engine import open_ledger, reading
+from node.listening import open_sockets
 from node.receive import serve
 from node.task import StudyState
 from tests.build_ledger import ledger_url
@@ -217,20 +218,20 @@ def test_a_peer_without_an_address_is_told_and_harms_nobody(tmp_path, caplog):
 
 
 def test_a_receiver_that_stops_takes_no_more_and_lets_the_sender_finish(tmp_path):
-    stop, ports = threading.Event(), []
+    stop, ready = threading.Event(), threading.Event()
+    sockets = open_sockets("127.0.0.1", 0)
+    port = sockets.port
+    settings = receive_settings(tmp_path)
     thread = threading.Thread(
-        target=serve,
-        args=(receive_settings(tmp_path), stop),
-        kwargs={"listening": ports.append},
-        daemon=True,
+        target=serve, args=(settings, sockets, stop), kwargs={"ready": ready.set}, daemon=True
     )
     thread.start()
-    until(lambda: ports, seconds=30)
+    assert ready.wait(30)
 
-    with sender(ports[0]) as association:
+    with sender(port) as association:
         assert store(association, image()) == 0x0000
         stop.set()
-        until(lambda: not is_admitted(ports[0]), seconds=20)
+        until(lambda: not is_admitted(port), seconds=20)
         assert store(association, image("1.2.3.4.2")) == 0x0000
     thread.join(20)
 
@@ -270,19 +271,19 @@ def test_a_monstrous_pdu_is_closed_after_its_head(port):
         assert association.is_established
 
 
-def test_a_port_in_use_is_one_clear_sentence(tmp_path):
+def test_a_port_in_use_is_one_clear_sentence():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        settings = receive_settings(tmp_path, port=taken.getsockname()[1])
+        port = taken.getsockname()[1]
 
         with pytest.raises(PortInUseError, match=r"port \d+ on 127\.0\.0\.1 is in use"):
-            serve(settings, threading.Event())
+            open_sockets("127.0.0.1", port)
 
 
-def test_an_address_of_another_machine_is_one_clear_sentence(tmp_path):
+def test_an_address_of_another_machine_is_one_clear_sentence():
     with pytest.raises(ConfigError, match=r"cannot listen on port 0 on 192\.0\.2\.1"):
-        serve(receive_settings(tmp_path, bind="192.0.2.1"), threading.Event())
+        open_sockets("192.0.2.1", 0)
 
 
 def test_without_a_ledger_nothing_is_received(tmp_path):

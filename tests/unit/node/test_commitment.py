@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from node import service
+from node import receivers
 from node.asking import ConfirmSettings
 from node.config import Config, NodeSettings, Peer, Service, site_of
 from node.deliver import DeliverySettings, Destination
@@ -294,7 +294,7 @@ def test_receiver_of_a_node_takes_reports_of_peers_that_may_commit(tmp_path):
     node = NodeSettings(data=tmp_path, database=ledger_url(tmp_path))
     peers = {peer.name: peer for peer in (keeper, sender, cloud)}
 
-    known = service.receive_settings(Config(node=node, site=site_of(node), peers=peers)).peers
+    known = receivers.receive_settings(Config(node=node, site=site_of(node), peers=peers)).peers
 
     assert {(each.name, each.store, each.commit) for each in known} == {
         ("pacs", False, True),

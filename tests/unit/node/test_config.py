@@ -150,7 +150,7 @@ NODE_MISTAKES = [
     ('[node]\nbind = "here"', "node.bind: 'here' does not appear to be an IPv4"),
     ('[node]\ndatabase = "mysql://x"', "the scheme 'mysql' is not supported"),
     ("[node]\ntls = { port = 2762 }", "node.tls: is not available in this version"),
-    ("[node]\nreceivers = 2", "node.receivers: 2 is not accepted; expected 1: more are not"),
+    ("[node]\nreceivers = 0", "node.receivers: 0 is not accepted; expected a whole number from 1"),
     ("[storage]\nretention_days = 7", "storage.retention_days: is not available"),
     ("[ingest]\nstrict = false", "false is not available in this version"),
     ('[site]\nuid_root = "1.2"', "site.uid_root: is not available"),
