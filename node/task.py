@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 
 class StudyState(StrEnum):
@@ -14,6 +15,8 @@ class StudyState(StrEnum):
     COMPLETE = "complete"
     #: Two patients claim it: never inferred, nothing sent, until a person has decided.
     QUARANTINED = "quarantined"
+    #: All was done with it, and its files are deleted.
+    EXPIRED = "expired"
 
 
 class State(StrEnum):
@@ -86,12 +89,24 @@ class ConfirmationState(StrEnum):
 
 
 class Priority(IntEnum):
-    """Order of claiming: the smallest first, then the oldest."""
+    """How urgent a task is, the smallest most; ``TURNS`` says what that means in the queue."""
 
     STAT = 0
     URGENT = 1
     ROUTINE = 2
     OFF_PEAK = 3
+
+
+#: How long a task lets those pass that are made after it and more urgent: a routine task that has
+#: waited for four hours goes before an urgent one that is made now. Nothing passes a STAT.
+TURNS: Mapping[Priority, timedelta] = MappingProxyType(
+    {
+        Priority.STAT: timedelta(days=-36500),
+        Priority.URGENT: timedelta(0),
+        Priority.ROUTINE: timedelta(hours=4),
+        Priority.OFF_PEAK: timedelta(hours=24),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ def known_files(engine: Engine, paths: Iterable[Path]) -> frozenset[Path]:
 
 def missing_files(engine: Engine) -> tuple[Path, ...]:
     """Return the files that the instances of the ledger need and that are not there."""
-    query = select(schema.instance.c.path).order_by(schema.instance.c.id)
+    table = schema.instance.c
+    query = select(table.path).where(table.expired.is_(None)).order_by(table.id)
     with reading(engine) as connection:
         return tuple(path for path in map(Path, connection.scalars(query)) if not path.is_file())
 
@@ -32,6 +33,7 @@ def needed(connection: Connection, paths: Iterable[Path]) -> frozenset[Path]:
     found: set[Path] = set()
     for start in range(0, len(texts), _BATCH):
         for table in _TABLES:
-            query = select(table.c.path).where(table.c.path.in_(texts[start : start + _BATCH]))
+            some = table.c.path.in_(texts[start : start + _BATCH])
+            query = select(table.c.path).where(some, table.c.expired.is_(None))
             found.update(Path(text) for text in connection.scalars(query))
     return frozenset(found)

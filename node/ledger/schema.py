@@ -78,6 +78,10 @@ study = Table(
     Column("completed", UtcTime),
     # Empty unless quarantined.
     Column("quarantine_reason", Text, nullable=False),
+    # When its files last went, and patient and study (PS3.18 F.2) for what must still be said of
+    # it; null while it has all its files.
+    Column("expired", UtcTime),
+    Column("header", JSON(none_as_null=True)),
     Index(None, "state", "last_arrival"),
 )
 
@@ -110,6 +114,9 @@ instance = Table(
     # First generation that has a newer version in its place; null for the version that counts.
     Column("replaced_in", Integer),
     Column("arrived", UtcTime, nullable=False),
+    # Since when this row needs its file no more, here and in the next two tables and in artifact;
+    # null while it does.
+    Column("expired", UtcTime),
     UniqueConstraint("sop_instance_uid", "sha256"),
     Index(None, "study_instance_uid", "generation"),
     Index(None, "path"),
@@ -130,8 +137,10 @@ reception = Table(
     Column("at", UtcTime, nullable=False),
     Column("path", Text, nullable=False),
     Column("meaning", String(16), nullable=False),
+    Column("expired", UtcTime),
     Index(None, "study_instance_uid"),
     Index(None, "path"),
+    Index(None, "expired", "at"),
 )
 
 instance_conflict = Table(
@@ -145,6 +154,7 @@ instance_conflict = Table(
     Column("path", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
+    Column("expired", UtcTime),
     UniqueConstraint("sop_instance_uid", "sha256"),
 )
 
@@ -158,6 +168,8 @@ task = Table(
     Column("route", Text, nullable=False),
     Column("config_hash", _Sha256, nullable=False),
     Column("priority", Integer, nullable=False),
+    # The earliest goes first: when the task was made, and as much later as its priority can wait.
+    Column("turn", UtcTime, nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     # Processes that died of it since a person last made it ready.
@@ -175,7 +187,7 @@ task = Table(
     Column("superseded", Boolean, nullable=False, server_default=false()),
     Column("created", UtcTime, nullable=False),
     Column("changed", UtcTime, nullable=False),
-    Index(None, "state", "priority", "id"),
+    Index(None, "state", "turn", "id"),
     Index(None, "study_instance_uid"),
     Index(None, "untold"),
     Index(None, "superseded"),
@@ -213,8 +225,10 @@ artifact = Table(
     Column("model_version", Text, nullable=False, server_default=""),
     # When it was withdrawn: superseded by a later generation, or retracted by a person.
     Column("withdrawn", UtcTime),
+    Column("expired", UtcTime),
     Index(None, "task_id"),
     Index(None, "path"),
+    Index(None, "expired", "created"),
 )
 
 delivery = Table(

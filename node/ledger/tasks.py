@@ -11,12 +11,15 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, u
 from node.errors import ATTEMPTS, TransitionError
 from node.ledger import audit, outbox
 from node.ledger.engine import reading
+from node.ledger.rows import task_of
 from node.ledger.schema import study, task, task_event
 from node.ledger.superseding import mark_superseded
 from node.task import (
     TRANSITIONS,
+    TURNS,
     NewDelivery,
     PlannedTask,
+    Priority,
     RefusedResult,
     State,
     StudyState,
@@ -32,7 +35,7 @@ _WITHOUT_RESULT = (State.REJECTED, State.PARKED, State.FAILED, State.QUARANTINED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
+class Change:
     """One step along TRANSITIONS, of every task that a condition names."""
 
     before: State
@@ -76,6 +79,7 @@ def add(
                 route=plan.route,
                 config_hash=plan.config_hash,
                 priority=int(plan.priority),
+                turn=now + TURNS[Priority(plan.priority)],
                 **_NEW,
                 not_before=now,
                 created=now,
@@ -89,21 +93,25 @@ def add(
 
 
 def claim(engine: Engine, worker: str, now: datetime, lease_seconds: float = 60.0) -> Task | None:
-    """Return the most urgent READY task, now RUNNING for ``worker``, or None; one winner only."""
+    """Return the READY task whose turn it is, now RUNNING for ``worker``; one winner only.
+
+    STAT goes first; else the earliest turn, which ages: see ``node.task.TURNS``. None if no task
+    may be claimed now.
+    """
     # The one form that is right on both: SQLAlchemy drops FOR UPDATE SKIP LOCKED on SQLite, where
     # BEGIN IMMEDIATE already admits a single writer.
     candidate = (
         select(task.c.id)
         .where(task.c.state == State.READY, task.c.not_before <= now)
-        .order_by(task.c.priority, task.c.id)
+        .order_by(task.c.turn, task.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
     with engine.begin() as connection:
-        claimed = _move(
+        claimed = move(
             connection,
-            _Change(before=State.READY, after=State.RUNNING, now=now),
+            Change(before=State.READY, after=State.RUNNING, now=now),
             task.c.id == candidate,
             token=task.c.token + 1,
             attempt=task.c.attempt + 1,
@@ -112,7 +120,7 @@ def claim(engine: Engine, worker: str, now: datetime, lease_seconds: float = 60.
         )
         if claimed:
             sys.audit("pellucid.ledger.task_claimed")
-    return _task(claimed[0]) if claimed else None
+    return task_of(claimed[0]) if claimed else None
 
 
 def renew(engine: Engine, held: Task, now: datetime, lease_seconds: float = 60.0) -> bool:
@@ -149,9 +157,9 @@ def finish(
         What destinations were not offered; it goes into the audit.
     """
     with engine.begin() as connection:
-        change = _Change(before=State.RUNNING, after=State.DONE, now=now, error="")
+        change = Change(before=State.RUNNING, after=State.DONE, now=now, error="")
         values = {"lease_until": None, "explained": list(explained)}
-        done = _move(connection, change, _held(held), **values)
+        done = move(connection, change, _held(held), **values)
         if done:
             outbox.owe(connection, held.id, deliveries, now)
             outbox.note_refused(connection, held, refused, now)
@@ -184,9 +192,9 @@ def give_up(
     if state is State.DONE:
         raise TransitionError(f"task {held.id}: only finish leads to done")
     with engine.begin() as connection:
-        moved = _move(
+        moved = move(
             connection,
-            _Change(before=State.RUNNING, after=state, now=now, error=error),
+            Change(before=State.RUNNING, after=state, now=now, error=error),
             _held(held),
             lease_until=None,
             not_before=not_before or now,
@@ -206,10 +214,10 @@ def died(engine: Engine, held: Task, *, error: str, now: datetime) -> State | No
 
 def hand_back(engine: Engine, held: Task, now: datetime) -> bool:
     """End a running attempt as if it had never begun: READY at once; fenced."""
-    change = _Change(before=State.RUNNING, after=State.READY, now=now)
+    change = Change(before=State.RUNNING, after=State.READY, now=now)
     values = {"lease_until": None, "not_before": now, "attempt": task.c.attempt - 1}
     with engine.begin() as connection:
-        return bool(_move(connection, change, _held(held), **values))
+        return bool(move(connection, change, _held(held), **values))
 
 
 def reclaim_from(engine: Engine, workers: Collection[str], now: datetime) -> tuple[int, ...]:
@@ -253,8 +261,8 @@ def retry(engine: Engine, task_id: int, now: datetime) -> None:
         if before not in (State.PARKED, State.FAILED, State.QUARANTINED):
             raise TransitionError(f"task {task_id} is {before}: it waits for no person")
         _require_open(connection, task_id)
-        change = _Change(before=before, after=State.READY, now=now, error="", actor=_OPERATOR)
-        _move(connection, change, task.c.id == task_id, attempt=0, deaths=0, not_before=now)
+        change = Change(before=before, after=State.READY, now=now, error="", actor=_OPERATOR)
+        move(connection, change, task.c.id == task_id, attempt=0, deaths=0, not_before=now)
 
 
 def cancel(engine: Engine, task_id: int, now: datetime) -> None:
@@ -267,8 +275,8 @@ def cancel(engine: Engine, task_id: int, now: datetime) -> None:
     """
     with engine.begin() as connection:
         before = _state(connection, task_id)
-        change = _Change(before=before, after=State.CANCELLED, now=now, actor=_OPERATOR)
-        _move(connection, change, task.c.id == task_id, lease_until=None)
+        change = Change(before=before, after=State.CANCELLED, now=now, actor=_OPERATOR)
+        move(connection, change, task.c.id == task_id, lease_until=None)
 
 
 def cancel_all(
@@ -281,26 +289,12 @@ def cancel_all(
 ) -> None:
     """Cancel every task in those states that meets the condition, in the caller's transaction."""
     for state in before:
-        change = _Change(before=state, after=State.CANCELLED, now=now, error=reason, actor="ledger")
-        _move(connection, change, condition, lease_until=None)
+        change = Change(before=state, after=State.CANCELLED, now=now, error=reason, actor="ledger")
+        move(connection, change, condition, lease_until=None)
 
 
-def find(engine: Engine, task_id: int) -> Task | None:
-    """Return a task as it stands, or None."""
-    with reading(engine) as connection:
-        row = connection.execute(select(task).where(task.c.id == task_id)).one_or_none()
-    return None if row is None else _task(row)
-
-
-def of_study(engine: Engine, study_instance_uid: str) -> tuple[Task, ...]:
-    """Return the tasks of a study, oldest first."""
-    query = select(task).where(task.c.study_instance_uid == study_instance_uid).order_by(task.c.id)
-    with reading(engine) as connection:
-        return tuple(_task(row) for row in connection.execute(query))
-
-
-def _move(
-    connection: Connection, change: _Change, condition: ColumnElement[bool], **values: Any
+def move(
+    connection: Connection, change: Change, condition: ColumnElement[bool], **values: Any
 ) -> Sequence[Row[Any]]:
     """Change the state of all tasks that meet the condition: the only statement that does."""
     if (change.before, change.after) not in TRANSITIONS:
@@ -318,6 +312,20 @@ def _move(
         actor = change.actor or row.worker
         _remember(connection, row, before=change.before, now=change.now, actor=actor)
     return rows
+
+
+def find(engine: Engine, task_id: int) -> Task | None:
+    """Return a task as it stands, or None."""
+    with reading(engine) as connection:
+        row = connection.execute(select(task).where(task.c.id == task_id)).one_or_none()
+    return None if row is None else task_of(row)
+
+
+def of_study(engine: Engine, study_instance_uid: str) -> tuple[Task, ...]:
+    """Return the tasks of a study, oldest first."""
+    query = select(task).where(task.c.study_instance_uid == study_instance_uid).order_by(task.c.id)
+    with reading(engine) as connection:
+        return tuple(task_of(row) for row in connection.execute(query))
 
 
 def _remember(
@@ -347,22 +355,22 @@ def _remember(
 def _bury(
     connection: Connection, condition: ColumnElement[bool], error: str, now: datetime
 ) -> list[Row[Any]]:
-    last = _Change(before=State.RUNNING, after=State.QUARANTINED, now=now, error=error)
-    again = _Change(before=State.RUNNING, after=State.READY, now=now, error=error)
+    last = Change(before=State.RUNNING, after=State.QUARANTINED, now=now, error=error)
+    again = Change(before=State.RUNNING, after=State.READY, now=now, error=error)
     values = {"lease_until": None, "not_before": now, "deaths": task.c.deaths + 1}
-    quarantined = _move(connection, last, condition & (task.c.deaths >= _DEATHS - 1), **values)
-    return [*quarantined, *_move(connection, again, condition, **values)]
+    quarantined = move(connection, last, condition & (task.c.deaths >= _DEATHS - 1), **values)
+    return [*quarantined, *move(connection, again, condition, **values)]
 
 
 def _interrupt(
     connection: Connection, condition: ColumnElement[bool], error: str, now: datetime
 ) -> tuple[int, ...]:
     words = f"{error} while it ran; it has been tried {ATTEMPTS} times"
-    last = _Change(before=State.RUNNING, after=State.PARKED, now=now, error=words)
-    again = _Change(before=State.RUNNING, after=State.READY, now=now, error=error)
+    last = Change(before=State.RUNNING, after=State.PARKED, now=now, error=words)
+    again = Change(before=State.RUNNING, after=State.READY, now=now, error=error)
     values = {"lease_until": None, "not_before": now}
-    parked = _move(connection, last, condition & (task.c.attempt >= ATTEMPTS), **values)
-    return tuple(int(row.id) for row in (*parked, *_move(connection, again, condition, **values)))
+    parked = move(connection, last, condition & (task.c.attempt >= ATTEMPTS), **values)
+    return tuple(int(row.id) for row in (*parked, *move(connection, again, condition, **values)))
 
 
 def _held(held: Task) -> ColumnElement[bool]:
@@ -380,21 +388,3 @@ def _require_open(connection: Connection, task_id: int) -> None:
     state = select(study.c.state).join(task).where(task.c.id == task_id)
     if connection.scalar(state) == StudyState.QUARANTINED:
         raise TransitionError(f"task {task_id} stays as it is: its study is quarantined")
-
-
-def _task(row: Row[Any]) -> Task:
-    return Task(
-        id=row.id,
-        study_instance_uid=row.study_instance_uid,
-        generation=row.generation,
-        route=row.route,
-        config_hash=row.config_hash,
-        priority=row.priority,
-        state=State(row.state),
-        attempt=row.attempt,
-        token=row.token,
-        not_before=row.not_before,
-        error=row.error,
-        explained=tuple(row.explained),
-        created=row.created,
-    )

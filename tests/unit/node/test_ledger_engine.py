@@ -2,21 +2,22 @@
 
 import sqlite3
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import StatementError
 
 from node.errors import LedgerError
-from node.ledger import schema, studies, tasks
+from node.ledger import files, schema, studies, tasks
 from node.ledger.engine import open_ledger, reading
-from node.task import State
-from tests.build_ledger import ledger_url, new_ledger, ready_task
+from node.task import Priority, StudyState
+from tests.build_ledger import ledger_url, new_ledger
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 
 
@@ -117,23 +118,57 @@ def test_the_ledger_is_copied_before_it_is_migrated(tmp_path, monkeypatch):
     assert ledger.exists()
 
 
-def test_a_ledger_of_the_first_revision_is_brought_up_to_date_with_all_its_tasks(
-    no_ledger, tmp_path
-):
-    engine = open_ledger(no_ledger, migrate=True)
-    task_id = ready_task(engine, tmp_path)
+#: What the first version wrote; later ones have added columns with a value of their own.
+FIRST_ROWS = (
+    "INSERT INTO study VALUES ('1.2.3', 'P1', 'complete', 1, 1, :at, :at, :at, '')",
+    "INSERT INTO series VALUES ('1.2.3', '1.2.3.4', :at)",
+    "INSERT INTO instance VALUES (1, '1.2.3.4.1', '1.2.3', '1.2.3.4', '1.2', '1.2.1', 'P1', "
+    "'{}', :hash, '', '/data/a', 1, NULL, :at)",
+    "INSERT INTO reception VALUES (1, '1.2.3.4.1', '1.2.3', :hash, 'PELLUCID', 'CT1', '10.0.0.1', "
+    ":at, '/data/a', 'new')",
+)
+FIRST_TASK = (
+    "INSERT INTO task (id, key, study_instance_uid, generation, route, config_hash, priority, "
+    "state, attempt, deaths, token, worker, not_before, error, created, changed) VALUES "
+    "(:id, :key, '1.2.3', 1, :key, :hash, :priority, 'ready', 0, 0, 0, '', :at, '', :at, :at)"
+)
+
+
+def ledger_of(url, revision):
+    """Make a ledger of an earlier revision, with a study of two tasks in it."""
+    engine = create_engine(url)
     scripts = Config()
     scripts.set_main_option("script_location", "node.ledger:migrations")
+    moment = "2026-01-02 03:04:05.000000"
+    values = {"at": moment, "hash": "ab" * 32}
     with engine.begin() as connection:
         scripts.attributes["connection"] = connection
-        command.downgrade(scripts, "0001")
+        command.upgrade(scripts, revision)
+        for row in FIRST_ROWS:
+            connection.execute(text(row), values)
+        for number, priority in ((1, Priority.ROUTINE), (2, Priority.STAT)):
+            task = {"id": number, "key": f"route-{number}", "priority": int(priority)}
+            connection.execute(text(FIRST_TASK), values | task)
     engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
+def test_a_ledger_of_every_earlier_revision_is_brought_up_to_date_with_all_that_it_holds(
+    no_ledger, revision
+):
+    ledger_of(no_ledger, revision)
 
     engine = open_ledger(no_ledger, migrate=True)
 
-    found = tasks.find(engine, task_id)
+    stat, routine = (tasks.claim(engine, "w", datetime.now(UTC)) for _ in range(2))
+    missing = files.missing_files(engine)
+    stands = studies.state(engine, "1.2.3")
+    with reading(engine) as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), schema.metadata)
     engine.dispose()
-    assert (found.state, found.explained) == (State.READY, ())
+    assert differences == []
+    assert [(stat.id, stat.explained), (routine.id, routine.explained)] == [(2, ()), (1, ())]
+    assert (missing, stands) == ((Path("/data/a"),), StudyState.COMPLETE)
 
 
 @pytest.mark.parametrize(

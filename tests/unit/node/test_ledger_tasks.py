@@ -66,6 +66,37 @@ def test_the_most_urgent_goes_first_then_the_oldest(engine):
     assert [tasks.claim(engine, "w", at(1)).id for _ in range(3)] == [stat, routine, second]
 
 
+def plan_at(engine, seconds, route, priority):
+    planned = [PlannedTask(route=route, config_hash="ab", priority=priority)]
+    with engine.begin() as connection:
+        (task_id,) = tasks.add(connection, STUDY, 1, planned=planned, now=at(seconds))
+    return task_id
+
+
+def test_a_task_that_has_waited_long_goes_before_newer_ones_that_are_more_urgent(engine):
+    four_hours, day = 4 * 3600, 24 * 3600
+    off_peak = plan_at(engine, 0, "off-peak", Priority.OFF_PEAK)
+    old = plan_at(engine, day - four_hours - 3, "old", Priority.ROUTINE)
+    late = plan_at(engine, day - 1, "late", Priority.ROUTINE)
+    urgent = plan_at(engine, day - 2, "urgent", Priority.URGENT)
+    newer = plan_at(engine, day + 1, "newer", Priority.URGENT)
+
+    claimed = [tasks.claim(engine, "w", at(day + 2)).id for _ in range(5)]
+
+    assert claimed == [old, urgent, off_peak, newer, late]
+
+
+def test_stat_goes_first_however_long_others_have_waited(engine):
+    year = 365 * 24 * 3600
+    old = plan_at(engine, 0, "old", Priority.URGENT)
+    stat = plan_at(engine, year, "stat", Priority.STAT)
+    second = plan_at(engine, year + 1, "second", Priority.STAT)
+
+    claimed = [tasks.claim(engine, "w", at(year + 2)).id for _ in range(3)]
+
+    assert claimed == [stat, second, old]
+
+
 def test_a_postponed_task_waits_for_its_moment(engine):
     plan(engine)
     held = tasks.claim(engine, "w", at(1))
@@ -300,7 +331,7 @@ def test_one_function_alone_writes_a_tasks_state():
         if any(_updates_task_state(inner) for inner in ast.walk(function))
     ]
 
-    assert written == [("tasks.py", "_move")]
+    assert written == [("tasks.py", "move")]
 
 
 def _updates_task_state(part):
