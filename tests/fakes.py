@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from ai.models.bundle_files import hash_bundle
@@ -129,9 +130,25 @@ def bright_settings(bundle: Path) -> ModelSettings:
 
 
 class NodeProcess:
-    """A node in processes of its own, which may be killed."""
+    """A node in processes of its own, which may be killed.
 
-    def __init__(self, data: Path, bundle: Path, pacs: Mapping[str, int]) -> None:
+    Parameters
+    ----------
+    options
+        Further ones of ``run_node.py``.
+    environment
+        What its processes find there beside the test's own.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        bundle: Path,
+        pacs: Mapping[str, int],
+        *,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._data = data
         self._log = data.with_suffix(".log")
         self._command = (
@@ -141,6 +158,8 @@ class NodeProcess:
             str(bundle),
             *(f"{name}={port}" for name, port in pacs.items()),
         )
+        self._options = tuple(options)
+        self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         #: 0 before the first start; then kept, so that senders find a restarted node.
         self.port = 0
@@ -160,6 +179,11 @@ class NodeProcess:
         return self._process.pid
 
     @property
+    def runs(self) -> bool:
+        """Whether its main process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log(self) -> str:
         return self._log.read_text()
 
@@ -171,11 +195,11 @@ class NodeProcess:
         """Start it and wait until it receives."""
         told = self._data.with_suffix(".port")
         told.unlink(missing_ok=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **self._environment}
+        command = [*self._command, str(told), str(self.port), *self._options]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._command, str(told), str(self.port)], stderr=log, env=environment
-            )
+            # A group of its own: what ends all of it at once is a power cut.
+            self._process = subprocess.Popen(command, stderr=log, env=environment, process_group=0)
         self.until(lambda: told.exists() or self._process.poll() is not None)
         assert told.exists(), self.log
         self.port = int(told.read_text())
