@@ -4,17 +4,18 @@ import logging
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.charset import decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, keyword_for_tag
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.tag import BaseTag
+from pydicom.multival import MultiValue
 
 from dicom_io.errors import (
     DamagedFileError,
@@ -22,6 +23,7 @@ from dicom_io.errors import (
     NotDicomError,
     UnsupportedObjectError,
 )
+from dicom_io.structure import LONGEST_VALUE, Structure
 from dicom_io.study import Instance
 
 #: What pydicom raises on bytes that are no DICOM; it has no common base class.
@@ -31,11 +33,15 @@ PARSE_ERRORS = (
 )  # fmt: skip
 
 _QUIET = ContextVar("pellucid_quiet_parser", default=False)
+_SPECIFIC_CHARACTER_SET = 0x00080005
 _MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 #: A longer text is no criterion of a route: it is left out of the tags, never cut.
 _LONGEST_TEXT = 1024
 _PLAIN_TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"))
 _ENCODED_TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+_TEXT = _PLAIN_TEXT | _ENCODED_TEXT
+#: What switches to another character set (ISO 2022).
+_ESCAPE = b"\x1b"
 _ONE_VALUE = frozenset(("LT", "ST", "UR", "UT"))
 _BINARY_NUMBER = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
@@ -71,6 +77,19 @@ def quiet_parser() -> Iterator[None]:
             yield
     finally:
         _QUIET.reset(token)
+
+
+def identify(structure: Structure, *, transfer_syntax_uid: str, path: Path) -> Instance:
+    """Return what ``read_header`` would of a data set that was walked already, without its file.
+
+    Raises
+    ------
+    MissingAttributeError
+        One of the identifying UIDs is absent.
+    """
+    with quiet_parser():
+        tags = _tags_of(structure)
+    return _identified(tags, transfer_syntax_uid, path)
 
 
 def parse_file(path: Path, *, pixels: bool) -> Dataset:
@@ -110,7 +129,10 @@ def _instance(path: Path) -> Instance:
         raise MissingAttributeError(
             f"{path.name} has no Transfer Syntax UID (0002,0010), which PS3.10 section 7.1 requires"
         )
-    tags = _tags(dataset)
+    return _identified(_tags(dataset), syntax, path)
+
+
+def _identified(tags: Mapping[str, str], syntax: str, path: Path) -> Instance:
     missing = [keyword for keyword in _IDENTITY if not tags.get(keyword)]
     if missing:
         raise MissingAttributeError(
@@ -134,38 +156,71 @@ def _unless_quiet(_: logging.LogRecord) -> bool:
     return not _QUIET.get()
 
 
-def _tags(dataset: Dataset) -> dict[str, str]:
-    encodings = _encodings(dataset.original_character_set)
-    byte_order = "<" if dataset.original_encoding[1] is not False else ">"
+def _tags_of(structure: Structure) -> dict[str, str]:
+    encodings = _declared_encodings(structure)
     tags: dict[str, str] = {}
-    for tag in dataset.keys():  # noqa: SIM118 - a data set iterates over converted elements
-        keyword = keyword_for_tag(tag)
-        try:
-            element: object = dataset.get_item(tag)
-        except PARSE_ERRORS:
-            # Cut off or of no known type: no route can ask for it, reading will refuse it.
+    for tag, written, value in structure.elements:
+        keyword, known = _entry(tag)
+        if not keyword:
             continue
-        if not keyword or not isinstance(element, RawDataElement):
-            continue
-        text = _text(element, tag, encodings, byte_order)
+        representation = known if written in (b"", b"UN") else written.decode()
+        text = _text(value, representation, encodings, "<")
         if text is not None and len(text) <= _LONGEST_TEXT:
             tags[keyword] = text
     return tags
 
 
-def _text(
-    element: RawDataElement, tag: BaseTag, encodings: list[str], byte_order: str
+def _tags(dataset: Dataset) -> dict[str, str]:
+    encodings = _encodings(dataset.original_character_set)
+    byte_order = "<" if dataset.original_encoding[1] is not False else ">"
+    tags: dict[str, str] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - a data set iterates over converted elements
+        keyword, _ = _entry(tag)
+        try:
+            element = dataset.get_item(tag)
+        except PARSE_ERRORS:
+            # Cut off or of no known type: no route can ask for it, reading will refuse it.
+            continue
+        text = _text_of(element, encodings, byte_order)
+        if keyword and text is not None and len(text) <= _LONGEST_TEXT:
+            tags[keyword] = text
+    return tags
+
+
+def _text_of(
+    element: DataElement | RawDataElement | None, encodings: list[str], byte_order: str
 ) -> str | None:
+    if isinstance(element, RawDataElement):
+        known = element.VR if element.VR not in (None, "UN") else _entry(element.tag)[1]
+        value = b"" if element.value is None and element.length == 0 else element.value
+        return _text(value, str(known), encodings, byte_order) if isinstance(value, bytes) else None
+    if element is None or element.VR == "SQ":
+        return None
+    # Parsed by pydicom itself: what is empty, and the character set.
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    return "\\".join("" if value is None else str(value) for value in values)
+
+
+@cache
+def _entry(tag: int) -> tuple[str, str]:
+    """Return keyword and VR by the data dictionary; empty for what it does not know."""
+    keyword = keyword_for_tag(tag)
+    return keyword, dictionary_VR(tag) if keyword else ""
+
+
+def _text(value: bytes, representation: str, encodings: list[str], byte_order: str) -> str | None:
     # Reads the bytes itself: pydicom would convert, validate and warn with the patient's values.
-    value = element.value
-    representation = element.VR if element.VR not in (None, "UN") else dictionary_VR(tag)
-    if value is None or not isinstance(value, bytes) or len(value) > 4 * _LONGEST_TEXT:
-        return "" if value is None and element.length == 0 else None
+    if representation == "SQ":
+        return None
+    if not value:
+        return ""
+    if len(value) > LONGEST_VALUE:
+        return None
     if representation in _BINARY_NUMBER:
         return _numbers(value, byte_order + _BINARY_NUMBER[representation])
-    if representation not in _PLAIN_TEXT | _ENCODED_TEXT:
+    if representation not in _TEXT:
         return None
-    if representation in _ENCODED_TEXT:
+    if representation in _ENCODED_TEXT and not (value.isascii() and _ESCAPE not in value):
         delimiters = set(b"\\^=" if representation == "PN" else b"\\")
         text = decode_bytes(value, encodings, delimiters)
     else:
@@ -180,6 +235,12 @@ def _numbers(value: bytes, layout: str) -> str | None:
     if len(value) % size:
         return None
     return "\\".join(f"{number[0]:.10g}" for number in struct.iter_unpack(layout, value))
+
+
+def _declared_encodings(structure: Structure) -> list[str]:
+    found = [each.value for each in structure.elements if each.tag == _SPECIFIC_CHARACTER_SET]
+    names = found[-1].decode("ascii", errors="replace") if found else ""
+    return convert_encodings([name.strip(" \0") for name in names.split("\\")])
 
 
 def _encodings(declared: str | MutableSequence[str]) -> list[str]:

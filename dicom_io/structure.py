@@ -6,12 +6,15 @@ nesting nor false lengths reach a parser that would believe them.
 
 import struct
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dicom_io.errors import DicomInputError
 
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
+#: A longer value is no criterion of a route.
+LONGEST_VALUE = 4096
 _MOST_DEPTH = 32
 _MOST_ELEMENTS = 500_000
 _UNDEFINED = 0xFFFFFFFF
@@ -44,6 +47,15 @@ class StructureError(DicomInputError):
     """An encoded data set contradicts itself: a length, a nesting or its pixel data."""
 
 
+class Element(NamedTuple):
+    """One element of the data set itself, in none of its sequences."""
+
+    tag: int
+    #: As it is written; empty in implicit VR.
+    representation: bytes
+    value: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
     """What the walk has found; nothing in it is checked but its place."""
@@ -54,13 +66,16 @@ class Structure:
     device_uids: frozenset[str]
     #: Start and end of the value of the pixel data; None if there is none.
     pixels: tuple[int, int] | None
+    #: What stands before the pixel data, but sequences and values of more than 4096 bytes.
+    elements: tuple[Element, ...]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Walk:
-    encoded: bytes
+    encoded: bytes | memoryview
     position: int = 0
     elements: int = 0
+    found: list[Element] = field(default_factory=list)
     values: dict[str, bytes] = field(default_factory=dict)
     device_uids: set[str] = field(default_factory=set)
     pixels: tuple[int, int] | None = None
@@ -79,7 +94,7 @@ class _Container:
     explicit: bool
 
 
-def read_structure(encoded: bytes, transfer_syntax_uid: str) -> Structure:
+def read_structure(encoded: bytes | memoryview, transfer_syntax_uid: str) -> Structure:
     """Return what identifies an encoded data set whose every length fits its place.
 
     Parameters
@@ -109,6 +124,7 @@ def read_structure(encoded: bytes, transfer_syntax_uid: str) -> Structure:
         uids={name: _text(walk.values.get(name, b"")) for name in names},
         device_uids=frozenset(walk.device_uids),
         pixels=walk.pixels,
+        elements=tuple(walk.found),
     )
 
 
@@ -144,7 +160,7 @@ def _element(walk: _Walk, container: _Container) -> None:
         explicit = _holds_explicit(container, representation)
         _open(walk, container, "sequence", length=length, explicit=explicit)
     else:
-        _skip(walk, container, tag, length)
+        _skip(walk, container, tag, representation, length)
 
 
 def _head(walk: _Walk, container: _Container) -> tuple[int, bytes, int]:
@@ -156,7 +172,7 @@ def _head(walk: _Walk, container: _Container) -> tuple[int, bytes, int]:
     if not container.explicit or group == 0xFFFE:
         walk.position = start + 8
         return tag, b"", int(struct.unpack_from("<I", walk.encoded, start + 4)[0])
-    representation = walk.encoded[start + 4 : start + 6]
+    representation = bytes(walk.encoded[start + 4 : start + 6])
     if representation not in _LONG:
         if not (representation.isalpha() and representation.isupper()):
             raise StructureError(
@@ -204,7 +220,7 @@ def _item(walk: _Walk, container: _Container) -> None:
             explicit=container.explicit,
         )
     else:
-        _skip(walk, container, tag, length)
+        _skip(walk, container, tag, b"", length)
 
 
 def _open(
@@ -217,18 +233,22 @@ def _open(
     )
 
 
-def _skip(walk: _Walk, container: _Container, tag: int, length: int) -> None:
+def _skip(walk: _Walk, container: _Container, tag: int, representation: bytes, length: int) -> None:
     start, end = walk.position, walk.position + length
     _require(end <= container.limit, "a value is longer than its parent", start)
     walk.position = end
     if tag == _DEVICE_UID:
-        walk.device_uids.add(_text(walk.encoded[start:end]))
+        walk.device_uids.add(_text(bytes(walk.encoded[start:end])))
     if len(walk.open) > 1:
         return
-    if tag in _WANTED:
-        walk.values[_WANTED[tag]] = walk.encoded[start:end]
-    elif tag == _PIXEL_DATA or tag in _FLOAT_PIXELS:
+    if tag == _PIXEL_DATA or tag in _FLOAT_PIXELS:
         walk.pixels = (start, end)
+    elif length <= LONGEST_VALUE:
+        value = bytes(walk.encoded[start:end])
+        if tag in _WANTED:
+            walk.values[_WANTED[tag]] = value
+        if walk.pixels is None:
+            walk.found.append(Element(tag, representation, value))
 
 
 def _require_pixels(walk: _Walk) -> None:

@@ -1,16 +1,20 @@
 import logging
+from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_io.errors import (
     DamagedFileError,
+    DicomInputError,
     MissingAttributeError,
     NotDicomError,
     UnsupportedObjectError,
 )
-from dicom_io.header import quiet_parser, read_header
+from dicom_io.header import identify, quiet_parser, read_header
+from dicom_io.structure import read_structure
 from tests.build import SUBJECT, cr_dataset, ct_series, slice_datasets, stored
 
 
@@ -130,3 +134,24 @@ def test_parser_is_quiet_only_where_it_is_asked_to_be(caplog):
     logger.warning("something else")
 
     assert [record.message for record in caplog.records] == ["something else"]
+
+
+def read_both_ways(path):
+    """Return what the parser and the walk say of a file that both of them take, else nothing."""
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    try:
+        parsed = read_header(path)
+        found = read_structure(content[start:], parsed.transfer_syntax_uid)
+    except DicomInputError:
+        return ()
+    return parsed, identify(found, transfer_syntax_uid=parsed.transfer_syntax_uid, path=path)
+
+
+def test_the_walk_finds_what_the_parser_finds():
+    files = sorted((Path(pydicom.__file__).parent / "data").rglob("*.dcm"))
+
+    pairs = [pair for file in files if (pair := read_both_ways(file))]
+
+    assert len(pairs) > 70
+    assert [parsed.path.name for parsed, walked in pairs if walked != parsed] == []
