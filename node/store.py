@@ -3,19 +3,25 @@
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
+import secrets
 import shutil
-import threading
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from node.errors import StorageFullError
 
 #: Disk full, quota used up, no descriptors left: the sender may try again later.
 _EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+
+#: How much is written between two looks at the free space.
+_ROOM_STEP = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +33,11 @@ class Stored:
     sha256: str
 
 
-def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored:
-    """Return where ``content`` now lies for good: ``root/objects/sha256/ab/<hash>.dcm``.
+class Part:
+    """A file that is being written: at the end one of the store, or nothing.
 
-    Part file, fsync, rename, fsync of the folder. The same content is stored once.
+    A context that removes what was not kept. Writing and hashing go on while more arrives, and
+    nothing is held in memory.
 
     Parameters
     ----------
@@ -42,28 +49,78 @@ def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored
     Raises
     ------
     StorageFullError
+        No room, or less than the floor; also from ``write`` and ``keep``.
+    """
+
+    def __init__(self, root: Path, *, floor_bytes: int = 0) -> None:
+        self._root = root
+        self._floor_bytes = floor_bytes
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+        self._path = _parts(root) / f"{secrets.token_hex(16)}.part"
+        with _room_needed():
+            _require_room(root, 0, floor_bytes)
+            _make_folder(self._path.parent)
+            self._descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+        self._path.unlink(missing_ok=True)
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Append to the file."""
+        before, self._size = self._size, self._size + len(content)
+        with _room_needed():
+            if before // _ROOM_STEP != self._size // _ROOM_STEP:
+                _require_room(self._root, _ROOM_STEP, self._floor_bytes)
+            _write_all(self._descriptor, content)
+        self._sha256.update(content)
+
+    @contextmanager
+    def mapped(self) -> Iterator[memoryview]:
+        """Give what was written, paged in from the file as it is looked at."""
+        with (
+            mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ) as pages,
+            memoryview(pages) as content,
+        ):
+            yield content
+
+    def keep(self) -> Stored:
+        """Return where the content now lies for good: ``root/objects/sha256/ab/<hash>.dcm``.
+
+        Fsync, rename, fsync of the folder. The same content is stored once.
+        """
+        digest = self._sha256.hexdigest()
+        path = path_of(self._root, digest)
+        sys.audit("pellucid.store.part_written")
+        with _room_needed():
+            _make_folder(path.parent)
+            os.fsync(self._descriptor)
+            sys.audit("pellucid.store.part_synced")
+            with _locked(path.parent, fcntl.LOCK_SH) as folder:
+                # Also over what is there: its age is what protects a file from a sweep until its
+                # row is written, and what the disk may have spoiled meanwhile is mended.
+                self._path.rename(path)
+                sys.audit("pellucid.store.renamed")
+                os.fsync(folder)
+        sys.audit("pellucid.store.folder_synced")
+        return Stored(path=path, sha256=digest)
+
+
+def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored:
+    """Return where ``content`` now lies for good; see ``Part``.
+
+    Raises
+    ------
+    StorageFullError
         No room, or less than the floor: nothing is left behind.
     """
-    digest = hashlib.sha256(content).hexdigest()
-    path = path_of(root, digest)
-    try:
-        _require_room(root, len(content), floor_bytes)
-        _make_folder(path.parent)
-        with _locked(path.parent, fcntl.LOCK_SH) as folder:
-            if path.exists():
-                # Its age is what protects it from a sweep until its row is written.
-                os.utime(path)
-                _sync(path)
-            else:
-                _write(path, content)
-            os.fsync(folder)
-    except OSError as error:
-        if error.errno in _EXHAUSTED:
-            raise StorageFullError(
-                error.errno, f"the store has no room: {error.strerror}"
-            ) from error
-        raise
-    return Stored(path=path, sha256=digest)
+    with Part(root, floor_bytes=floor_bytes) as part:
+        part.write(content)
+        return part.keep()
 
 
 def make_folders(root: Path) -> None:
@@ -73,6 +130,7 @@ def make_folders(root: Path) -> None:
     finish before the folder itself is durable.
     """
     _make_folder(_objects(root))
+    _make_folder(_parts(root))
     for number in range(256):
         (_objects(root) / f"{number:02x}").mkdir(exist_ok=True)
     _sync(_objects(root))
@@ -90,7 +148,7 @@ def path_of(root: Path, sha256: str) -> Path:
 
 def remove_parts(root: Path) -> int:
     """Delete what unfinished writes have left; only while nobody writes. Returns how many."""
-    parts = list(_objects(root).glob("*/*.part"))
+    parts = list(_parts(root).glob("*.part"))
     for part in parts:
         part.unlink(missing_ok=True)
     return len(parts)
@@ -121,6 +179,23 @@ def _objects(root: Path) -> Path:
     return root / "objects" / "sha256"
 
 
+def _parts(root: Path) -> Path:
+    return root / "objects" / "parts"
+
+
+@contextmanager
+def _room_needed() -> Iterator[None]:
+    """Turn what says that something is used up into the one error that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _EXHAUSTED and not isinstance(error, StorageFullError):
+            raise StorageFullError(
+                error.errno, f"the store has no room: {error.strerror}"
+            ) from error
+        raise
+
+
 def _require_room(root: Path, needed: int, floor_bytes: int) -> None:
     if not floor_bytes:
         return
@@ -141,17 +216,11 @@ def _make_folder(folder: Path) -> None:
     _sync(folder.parent)
 
 
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+def _write_all(descriptor: int, content: bytes | memoryview) -> None:
+    written = os.write(descriptor, content)
+    while written < len(content):
+        content = content[written:]
+        written = os.write(descriptor, content)
 
 
 @contextmanager

@@ -37,6 +37,26 @@ def test_the_same_content_is_stored_once(tmp_path):
     assert files(tmp_path) == [first.path]
 
 
+def test_content_that_comes_again_mends_what_the_disk_has_spoiled(tmp_path):
+    first = store.write_durably(tmp_path, b"content")
+    first.path.write_bytes(b"rotten!")
+
+    again = store.write_durably(tmp_path, b"content")
+
+    assert again == first
+    assert first.path.read_bytes() == b"content"
+
+
+def test_a_part_shows_what_was_written_and_leaves_nothing_unless_it_is_kept(tmp_path):
+    with store.Part(tmp_path) as part:
+        part.write(b"head")
+        part.write(memoryview(b"body"))
+        with part.mapped() as content:
+            assert bytes(content) == b"headbody"
+
+    assert files(tmp_path) == []
+
+
 def test_a_finished_file_is_taken_in(tmp_path):
     (tmp_path / "made.dcm").write_bytes(b"result")
 
@@ -96,7 +116,7 @@ def test_a_start_makes_every_folder_before_anyone_writes_into_one(tmp_path):
 def test_a_start_deletes_parts_and_names_lost_files(tmp_path):
     engine = new_ledger(tmp_path)
     whole = store.write_durably(tmp_path, b"content")
-    whole.path.with_name("x.part").write_bytes(b"con")
+    (tmp_path / "objects" / "parts" / "x.part").write_bytes(b"con")
     lost = arrive(engine, write_instance(tmp_path / "received", "1.2.3"))
     lost.path.unlink()
 
