@@ -24,6 +24,7 @@ UNTAKEN = "offered again, and not taken"
 UNANSWERED = "acknowledged, and never answered"
 NOT_ONE_SET = "the PACS has not one set of results"
 STATUS = "a status that sends the sender away for good"
+ABANDONED = "nobody took over what a silent worker holds"
 ZOMBIE = "the result of a lost lease counted"
 
 #: What a sender may be told while something fails: taken, or try again.
@@ -100,6 +101,19 @@ def results(pacs: StandInPacs, study: str) -> list[Path]:
         for path in pacs.folder.glob("*.dcm")
         if dcmread(path, specific_tags=["StudyInstanceUID"]).StudyInstanceUID == study
     ]
+
+
+def require_honest(statuses: Collection[int]) -> None:
+    """Require that nobody was sent away for good because something failed here."""
+    assert [hex(status) for status in statuses if status not in HONEST] == [], STATUS
+
+
+def require_dropped(log: str, *, lost: int, counted: int) -> None:
+    """Require that the attempt which lost its lease was dropped, and the other one counted."""
+    done = [line for line in log.splitlines() if "event=task_done" in line]
+    dropped = [line for line in log.splitlines() if "event=lease_lost" in line]
+    assert [f"attempt={counted}" in line for line in done] == [True], ZOMBIE
+    assert [f"attempt={lost}" in line for line in dropped] == [True], ZOMBIE
 
 
 def final_files(data: Path) -> list[Path]:

@@ -272,10 +272,21 @@ class Hospital:
 
 @contextmanager
 def a_hospital(
-    folder: Path, database: str, faults: Faults, *, options: Sequence[str] = ()
+    folder: Path,
+    database: str,
+    faults: Faults,
+    *,
+    options: Sequence[str] = (),
+    hold: Path | None = None,
 ) -> Iterator[Hospital]:
-    """Run a node with a network that finds what is bright, and a PACS, for as long as the block."""
-    bundle = bright_bundle(folder / "bundle")
+    """Run a node with a network that finds what is bright, and a PACS, for as long as the block.
+
+    Parameters
+    ----------
+    hold
+        See ``bright_bundle``; if it is relative, each child has its own.
+    """
+    bundle = bright_bundle(folder / "bundle", hold=hold)
     with (
         StandInPacs(folder / "pacs", ae_title="PACS") as pacs,
         NodeProcess(

@@ -1,0 +1,71 @@
+"""Disk or memory fail at every point of a receiver: senders are told to try again, and may."""
+
+import pytest
+
+from tests.build_ledger import ledger_url
+from tests.fault import oracle
+from tests.fault.points import Act, Faults, all_points
+from tests.fault.trials import Receiver, require_nothing_lost, require_taken
+from tests.postgres import postgres
+
+pytestmark = pytest.mark.slow
+
+POINTS = [point.name for point in all_points() if point.of_the_receiver]
+ERRORS = (Act.ENOSPC, Act.EIO, Act.MEMORY)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.fault)]
+)
+def receiver(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "data").mkdir()
+    database = (
+        request.getfixturevalue("server").new_database()
+        if request.param == "postgresql"
+        else ledger_url(folder / "data")
+    )
+    with Receiver(folder, database, Faults(folder / "faults")) as started:
+        yield started
+        assert started.runs, "it did not outlive the faults"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("point", POINTS)
+def test_error_that_comes_once_costs_at_most_one_more_try(receiver, point, error):
+    modality = receiver.new_study()
+
+    receiver.faults.order(point, error, skip=1)
+    modality.send()
+
+    assert receiver.faults.hit
+    oracle.require_honest(modality.statuses)
+    require_nothing_lost(receiver, modality)
+    oracle.require_nothing_left_over(receiver.data)
+    modality.send()
+    require_taken(receiver, modality)
+
+
+@pytest.mark.parametrize(
+    "error", [Act.ENOSPC, *(pytest.param(one, marks=pytest.mark.fault) for one in ERRORS[1:])]
+)
+@pytest.mark.parametrize("point", POINTS)
+def test_error_that_lasts_ends_without_restart(receiver, point, error):
+    modality = receiver.new_study()
+
+    with receiver.faults.lasting(point, error):
+        modality.send()
+        modality.send()
+        oracle.require_honest(modality.statuses)
+        require_nothing_lost(receiver, modality)
+        oracle.require_nothing_left_over(receiver.data)
+
+    modality.send()
+    oracle.require_honest(modality.statuses)
+    require_taken(receiver, modality)

@@ -1,0 +1,24 @@
+"""A worker that stood still finds its task another's: one result, and it is the other's."""
+
+import pytest
+
+from tests.build_ledger import ledger_url
+from tests.fault import zombies
+from tests.fault.points import Faults
+
+pytestmark = [pytest.mark.slow, pytest.mark.fault]
+SECONDS = 120.0
+
+
+@pytest.fixture
+def database(tmp_path):
+    (tmp_path / "data").mkdir()
+    return ledger_url(tmp_path / "data")
+
+
+def test_worker_that_wakes_while_another_works_is_dropped(tmp_path, database):
+    zombies.wake_while_another_works(tmp_path, database, Faults(tmp_path / "faults"), SECONDS)
+
+
+def test_worker_that_wakes_when_all_is_delivered_is_dropped(tmp_path, database):
+    zombies.wake_after_another_has_ended(tmp_path, database, Faults(tmp_path / "faults"), SECONDS)
