@@ -9,7 +9,7 @@ with greater numbers adds to it.
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from scipy.optimize import minimize
 
 from ai.model import ModelSettings
 from ai.models.phantom import WEIGHTS_SHA256, PhantomModel, load
@@ -29,6 +30,7 @@ from ai.quality.intervals import Interval, bootstrap_interval
 from ai.reliability.answers import Activation, answer_probabilities, answers_of
 from ai.reliability.assessment import Cases, Reliability, fit_reliability
 from ai.reliability.calibration import (
+    Calibration,
     adaptive_bins,
     brier_score,
     calibration_error,
@@ -47,6 +49,9 @@ RESULTS = Path(__file__).parent / "results" / "reliability.json"
 #: one; of the latter no choice ever depended.
 FIRST_FITTED, FIRST_HELD = 800_000, 900_000
 LEVEL = 0.9
+#: Of the phantom's model: from here on the answer is yes.
+OPERATING = 0.5
+MODEL, SCALED = "model", "two slopes and bias"
 REAL_HEAD = "real T1 head"
 _SIGMOID = Activation.SIGMOID
 
@@ -106,7 +111,11 @@ def cases_of(readings: Sequence[Reading]) -> Cases:
 
 
 def measured(
-    fitted: Sequence[Reading], held: Sequence[Reading], strange: Mapping[str, Sequence[Reading]]
+    fitted: Sequence[Reading],
+    held: Sequence[Reading],
+    strange: Mapping[str, Sequence[Reading]],
+    *,
+    resamples: int = 1000,
 ) -> dict:
     """Return all figures; ``held`` and ``strange`` were no part of what was fitted."""
     known, new = cases_of(fitted), cases_of(held)
@@ -117,9 +126,9 @@ def measured(
         "held_back": len(held),
         "with_lesion": sum(truths),
         "auc": area_under_curve([each.logit for each in held], truths),
-        "temperature": reliability.calibration.temperature,
+        "slopes": reliability.calibration.slopes,
         "bias": float(reliability.calibration.biases[0]),
-        "calibration": calibration_figures(known, new, reliability),
+        "calibration": calibration_figures(known, new, reliability, resamples),
         "conformal": conformal_figures(new, reliability),
         "familiar": familiar_figures(new, reliability),
         "strange": {
@@ -130,13 +139,18 @@ def measured(
     }
 
 
-def calibration_figures(known: Cases, new: Cases, reliability: Reliability) -> dict:
-    """Return calibration error and Brier score: of the model itself, and as it was scaled."""
+def calibration_figures(known: Cases, new: Cases, reliability: Reliability, resamples: int) -> dict:
+    """Return calibration errors and Brier score: of the model itself, and as it was scaled.
+
+    Errors are of the probability of a lesion, in bins of like width and of like numbers, and what
+    of the latter is beyond chance; and of the answer that is given, as Guo et al. 2017 have it.
+    """
     alone = fit_temperature(known.logits, known.labels, _SIGMOID)
     probabilities = {
-        "model": answer_probabilities(new.logits, _SIGMOID),
+        MODEL: answer_probabilities(new.logits, _SIGMOID),
         "temperature alone": answer_probabilities(new.logits, _SIGMOID, temperature=alone),
-        "temperature and bias": reliability.calibration.probabilities(new.logits, _SIGMOID),
+        "one slope and bias": platt(known).probabilities(new.logits, _SIGMOID),
+        SCALED: reliability.calibration.probabilities(new.logits, _SIGMOID),
     }
     right = answers_of(new.labels, new.logits, _SIGMOID)
     claims = {
@@ -145,27 +159,43 @@ def calibration_figures(known: Cases, new: Cases, reliability: Reliability) -> d
     }
     figures = {
         name: {
-            "error": asdict(_interval(claims[name], _error)),
-            "beyond_chance": calibration_error_beyond_chance(
-                adaptive_bins(claims[name][:, 0], claims[name][:, 1].astype(bool))
-            ),
+            **{
+                error: asdict(_interval(claims[name], of, resamples))
+                for error, of in ERRORS.items()
+            },
             "brier": brier_score(each, right, _SIGMOID),
         }
         for name, each in probabilities.items()
     }
-    scaled = claims["temperature and bias"]
-    paired = np.column_stack((claims["model"][:, 0], scaled))
+    paired = np.column_stack((claims[MODEL][:, 0], claims[SCALED]))
     return figures | {
-        "ratio": asdict(_interval(paired, _ratio)),
-        "honest": honest_error(scaled[:, 0]),
+        "ratios": {
+            error: asdict(_interval(paired, partial(_ratio, of), resamples))
+            for error, of in ERRORS.items()
+        },
+        "honest": {error: honest_error(claims[SCALED][:, 0], of) for error, of in ERRORS.items()},
     }
 
 
-def honest_error(claimed: NDArray[np.floating], *, draws: int = 500) -> float:
+def platt(known: Cases) -> Calibration:
+    """Return the scaling by one slope for no and yes, and a bias (Platt 1999)."""
+    logits, truth = known.logits[:, 0].double().numpy(), known.labels.flatten().numpy()
+
+    def loss(weights: NDArray[np.floating]) -> float:
+        sums = weights[0] * logits + weights[1]
+        return float((np.logaddexp(0.0, sums) - truth * sums).mean())
+
+    slope, bias = minimize(loss, np.array([1.0, 0.0]), method="BFGS").x
+    return Calibration(slopes=(slope, slope), biases=torch.tensor([bias]).double())
+
+
+def honest_error(
+    claimed: NDArray[np.floating], of: Callable[[NDArray[np.floating]], float], *, draws: int = 500
+) -> float:
     """Return the error that chance alone gives as many cases whose probabilities are all true."""
     rng = np.random.default_rng(0)
     drawn = [
-        _error(np.column_stack((claimed, rng.random(len(claimed)) < claimed))) for _ in range(draws)
+        of(np.column_stack((claimed, rng.random(len(claimed)) < claimed))) for _ in range(draws)
     ]
     return float(np.mean(drawn))
 
@@ -222,20 +252,46 @@ def _area(strange: torch.Tensor, familiar: torch.Tensor) -> dict:
     )
 
 
-def _interval(cases: NDArray[np.floating], statistic) -> Interval:
+def _interval(cases: NDArray[np.floating], statistic, resamples: int) -> Interval:
     return bootstrap_interval(
-        cases, generator=np.random.default_rng(0), statistic=statistic, resamples=1000
+        cases, generator=np.random.default_rng(0), statistic=statistic, resamples=resamples
     )
 
 
-def _error(claims: NDArray[np.floating]) -> float:
-    """Return the calibration error of [N, (probability, outcome)]."""
+def error_in_even_bins(claims: NDArray[np.floating]) -> float:
+    """Return the calibration error of [N, (probability, outcome)], in bins of like width."""
     return calibration_error(even_bins(claims[:, 0], claims[:, 1].astype(bool)))
 
 
-def _ratio(claims: NDArray[np.floating]) -> float:
+def error_in_like_numbers(claims: NDArray[np.floating]) -> float:
+    """Return the calibration error of [N, (probability, outcome)], in bins of like numbers."""
+    return calibration_error(adaptive_bins(claims[:, 0], claims[:, 1].astype(bool)))
+
+
+def error_beyond_chance(claims: NDArray[np.floating]) -> float:
+    """Return the root mean squared error beyond chance of [N, (probability, outcome)]."""
+    bins = adaptive_bins(claims[:, 0], claims[:, 1].astype(bool))
+    return calibration_error_beyond_chance(bins)
+
+
+def error_of_answers(claims: NDArray[np.floating]) -> float:
+    """Return the error of the confidence in the answer given, of [N, (probability, outcome)]."""
+    yes, true = claims[:, 0], claims[:, 1].astype(bool)
+    return calibration_error(even_bins(np.maximum(yes, 1.0 - yes), (yes > OPERATING) == true))
+
+
+#: Calibration errors by name: none is chosen over the others.
+ERRORS: Mapping[str, Callable[[NDArray[np.floating]], float]] = {
+    "error": error_in_even_bins,
+    "like_numbers": error_in_like_numbers,
+    "beyond_chance": error_beyond_chance,
+    "of_answers": error_of_answers,
+}
+
+
+def _ratio(of: Callable[[NDArray[np.floating]], float], claims: NDArray[np.floating]) -> float:
     """Return the error after scaling over that before, of [N, (before, after, outcome)]."""
-    return _error(claims[:, [1, 2]]) / max(_error(claims[:, [0, 2]]), 1e-12)
+    return of(claims[:, [1, 2]]) / max(of(claims[:, [0, 2]]), 1e-12)
 
 
 def wanted(*, phantoms: int, strangers: int, kinds: Iterable[str]) -> Iterator[tuple[str, int]]:
@@ -265,21 +321,14 @@ def show(figures: dict, console: Console) -> None:
         f"{figures['with_lesion']} of them with a lesion: AUC {figures['auc']:.3f}"
     )
     calibration, conformal = figures["calibration"], figures["conformal"]
-    table = Table("probability", "calibration error", "95 %", "beyond chance", "Brier score")
-    for name in ("model", "temperature alone", "temperature and bias"):
-        error = calibration[name]["error"]
-        table.add_row(
-            name,
-            f"{error['estimate']:.4f}",
-            f"{error['low']:.4f} to {error['high']:.4f}",
-            f"{calibration[name]['beyond_chance']:.4f}",
-            f"{calibration[name]['brier']:.4f}",
-        )
+    table = Table("probability", *ERRORS, "Brier score")
+    for name in (MODEL, "temperature alone", "one slope and bias", SCALED):
+        errors = (_said(calibration[name][error], 4) for error in ERRORS)
+        table.add_row(name, *errors, f"{calibration[name]['brier']:.4f}")
+    table.add_row("after / before", *(_said(calibration["ratios"][error], 2) for error in ERRORS))
+    table.add_row("by chance alone", *(f"{calibration['honest'][error]:.4f}" for error in ERRORS))
     console.print(table)
-    ratio = calibration["ratio"]
     console.print(
-        f"error after over before {ratio['estimate']:.2f} ({ratio['low']:.2f} to "
-        f"{ratio['high']:.2f}); chance alone gives {calibration['honest']:.4f}\n"
         f"coverage {conformal['coverage']['estimate']:.3f} at {LEVEL:.0%} (chance deviation "
         f"{conformal['chance_deviation']:.3f}); one answer in {conformal['one_answer']:.1%}; "
         f"called strange {figures['familiar']['called_strange']:.1%}"
@@ -289,6 +338,11 @@ def show(figures: dict, console: Console) -> None:
         areas = (f"{found[name]['estimate']:.3f}" for name in ("distance", "energy"))
         table.add_row(kind, str(found["images"]), *areas, f"{found['called_strange']:.1%}")
     console.print(table)
+
+
+def _said(interval: Mapping[str, float], decimals: int) -> str:
+    estimate, low, high = (f"{interval[key]:.{decimals}f}" for key in ("estimate", "low", "high"))
+    return f"{estimate} ({low} to {high})"
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ def make_reliability(*, channels=2, width=2, **changes):
         "activation": Activation.SIGMOID,
         "channels": channels,
         "cases": 100,
-        "calibration": Calibration(temperature=2.0, biases=torch.zeros(channels).double()),
+        "calibration": Calibration(slopes=(0.5, 0.5), biases=torch.zeros(channels).double()),
         "conformal": ConformalRule(
             score=Score.LAC, level=0.9, limits=torch.full((channels,), 0.8).double()
         ),

@@ -30,7 +30,7 @@ from ai.reliability.discrimination import bootstrap_roc, roc_curve
 
 #: Fewer cases of either kind say nothing about a ROC curve.
 LEAST_OF_A_KIND = 3
-#: Fewer labelled cases fit neither a temperature nor a set of answers.
+#: Fewer labelled cases fit neither a scaling nor a set of answers.
 LEAST_LABELLED = 20
 #: Bins of the reliability diagram.
 BINS = 10
@@ -66,7 +66,8 @@ class Calibration:
     activation: str
     fitted_on: int
     evaluated_on: int
-    temperature: float
+    #: What a logit counts on the side of no, and of yes: 1 as the model has it.
+    slopes: tuple[float, float]
     before: tuple[Bin, ...]
     after: tuple[Bin, ...]
     error_before: float
@@ -196,7 +197,7 @@ def calibrated(cases: Cases, *, seed: int) -> Calibration:
     Raises
     ------
     CalibrationError, MeasureError
-        If neither half determines a temperature.
+        If neither half determines a scaling.
     """
     kinds = [str(each) for each in cases.labels.tolist()]
     one, other = (torch.tensor(part) for part in halves(kinds, seed=seed))
@@ -233,7 +234,7 @@ def _calibrated(cases: Cases, fit: Tensor, held: Tensor) -> Calibration:
         activation=str(cases.activation),
         fitted_on=len(fit),
         evaluated_on=len(held),
-        temperature=scaling.temperature,
+        slopes=scaling.slopes,
         before=bins[0],
         after=bins[1],
         error_before=calibration_error(bins[0]),

@@ -12,7 +12,7 @@ from ai.reliability.calibration import Bin
 
 @styled
 def reliability_plot(calibration: Calibration) -> str:
-    """Return the reliability diagram before and after the temperature, as SVG."""
+    """Return the reliability diagram before and after scaling, as SVG."""
     figure, (axes,) = drawn(4.3, 4.0)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.text(0.62, 0.545, "perfectly honest", color=MUTED, rotation=44, fontsize=7.5)

@@ -222,8 +222,8 @@ def _warnings(
     calibration = diagnosis.calibration
     if calibration and calibration.error_after > calibration.error_before:
         found.append(
-            "Scaling by a temperature did not bring the probabilities nearer to the truth on the "
-            "cases that were held back."
+            "Scaling did not bring the probabilities nearer to the truth on the cases that were "
+            "held back."
         )
     if 0 < data.read < 30:
         found.append(

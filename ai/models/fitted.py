@@ -29,7 +29,7 @@ def reliability_of(
     ------
     ModelUnavailableError
         The file is missing, is not the one that was named, or was fitted to other weights or fewer
-        channels; or the settings name another temperature beside it.
+        channels; or the settings name a temperature beside it that is not its own.
     """
     if settings.reliability is None:
         return None
@@ -45,10 +45,12 @@ def reliability_of(
             f"{beyond[0].name!r} is channel {beyond[0].channel}: correct [model.labels], or "
             "validate the model again"
         )
-    same = math.isclose(settings.temperature, found.temperature, rel_tol=_ROUNDING)
+    own = found.temperature
+    same = own is not None and math.isclose(settings.temperature, own, rel_tol=_ROUNDING)
     if settings.temperature != 1.0 and not same:
+        fitted = "slopes of no and yes were" if own is None else f"{own:.6g} was"
         raise ModelUnavailableError(
             f"operating_point.temperature is {settings.temperature:g}, and in {named.file} "
-            f"{found.temperature:.6g} was fitted: logits are scaled once, remove the temperature"
+            f"{fitted} fitted: logits are scaled once, remove the temperature"
         )
     return found

@@ -72,8 +72,8 @@ class Reliability:
     distance_limit: float
 
     @property
-    def temperature(self) -> float:
-        """Of the calibration."""
+    def temperature(self) -> float | None:
+        """Of the calibration; None where it has none."""
         return self.calibration.temperature
 
     def assess(self, logits: Tensor, features: Tensor) -> Assessment:
@@ -142,8 +142,8 @@ def fit_reliability(
 
     Notes
     -----
-    The same cases serve all: a temperature, and a bias for each channel of a sigmoid, are so few
-    numbers that they cost the sets next to nothing of their promise.
+    The same cases serve all: a temperature, or two slopes and a bias for each channel of a sigmoid,
+    are so few numbers that they cost the sets next to nothing of their promise.
     """
     if len(cases.features) != len(cases.logits):
         raise CalibrationError(

@@ -18,6 +18,9 @@ from ai.reliability.answers import Activation, answer_logits, answers_of
 BINS = 15
 #: No inverse temperature is sought beyond 2 to this power.
 _DOUBLINGS = 60
+#: Weight of what draws the slopes of no and yes together: nothing beside what cases say of them,
+#: enough to settle what these leave open, as of logits that are all small or of two values.
+_ALIKE = 1e-7
 _TELLS_NOTHING = (
     "in {cases} cases the right answer has no higher logit than the others have on average: the "
     "model tells nothing that a temperature could scale"
@@ -30,11 +33,23 @@ _ALL_RIGHT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calibration:
-    """What turns logits z into probabilities that can be believed: z / temperature + bias."""
+    """What turns logits z into probabilities that can be believed.
 
-    temperature: float
-    #: float64 [K], of each output channel; all 0 of a softmax.
+    A logit z counts with one slope on the side of no and another on that of yes: it becomes
+    yes l(z) - no l(-z) + bias, with l(z) = log((1 + exp(z)) / 2), which is 0 at 0. Where both
+    slopes are alike that is slope z + bias.
+    """
+
+    #: Of no, and of yes: neither below 0, one above. Alike of a softmax.
+    slopes: tuple[float, float]
+    #: float64 [K], of each output channel: what a logit of 0 becomes. All 0 of a softmax.
     biases: Tensor
+
+    @property
+    def temperature(self) -> float | None:
+        """What the logits are divided by; None where the sides have slopes of their own."""
+        no, yes = self.slopes
+        return 1.0 / yes if no == yes else None
 
     def probabilities(self, logits: Tensor, activation: Activation) -> Tensor:
         """Return the probability of each answer, float64 [N, Q, A], of logits [N, K].
@@ -45,7 +60,10 @@ class Calibration:
             As ``answer_logits``.
         """
         exact = logits.detach().to("cpu", torch.float64)
-        scaled = exact / self.temperature + self.biases
+        no, yes = self.slopes
+        # The same with one logarithm, of which like slopes leave nothing, not even rounding.
+        bend = torch.logaddexp(-exact, torch.zeros_like(exact)) - math.log(2.0)
+        scaled = yes * exact + (yes - no) * bend + self.biases
         return torch.softmax(answer_logits(scaled, activation), dim=2)
 
 
@@ -65,12 +83,15 @@ class Bin:
 
 
 def fit_calibration(logits: Tensor, labels: Tensor, activation: Activation) -> Calibration:
-    """Return what makes the labels most likely: a temperature, of a sigmoid with biases.
+    """Return what makes the labels most likely: a temperature, of a sigmoid two slopes and biases.
 
     A yes or no has a cut between them, and a network whose cut lies wrong is not mended by any
-    temperature: it leaves the logit 0 at 50 %. So each channel of a sigmoid gets a bias beside the
-    temperature that all share, which for a single channel is Platt's (1999) scaling. The classes of
-    a softmax get none: their order, and with it every answer, stays what it was (Guo et al. 2017).
+    temperature: it leaves the logit 0 at 50 %. So each channel of a sigmoid gets a bias. And a
+    network may be too sure of its no and not sure enough of its yes, as one is that has a firmest
+    no but no firmest yes: so no and yes have a slope each, which all channels share. For a single
+    channel that is beta calibration (Kull et al. 2017); Platt's (1999) scaling has one slope for
+    both. The classes of a softmax get a temperature alone: their order, and with it every answer,
+    stays what it was (Guo et al. 2017).
 
     Parameters
     ----------
@@ -88,8 +109,8 @@ def fit_calibration(logits: Tensor, labels: Tensor, activation: Activation) -> C
     if activation is Activation.SOFTMAX:
         temperature = fit_temperature(logits, labels, activation)
         biases = torch.zeros(logits.shape[1], dtype=torch.float64)
-        return Calibration(temperature=temperature, biases=biases)
-    return _fit_platt(logits, answers_of(labels, logits, activation))
+        return Calibration(slopes=(1.0 / temperature,) * 2, biases=biases)
+    return _fit_beta(logits, answers_of(labels, logits, activation))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, activation: Activation) -> float:
@@ -238,40 +259,81 @@ def brier_score(probabilities: Tensor, right: Tensor, activation: Activation) ->
     return float(each.mean())
 
 
-def _fit_platt(logits: Tensor, right: Tensor) -> Calibration:
-    """Return the temperature and the biases of a sigmoid, by Newton's method.
-
-    The likelihood is concave in the inverse temperature and the biases together. Logits are
-    measured in their own deviation, so that no step depends on their unit.
-    """
+def _fit_beta(logits: Tensor, right: Tensor) -> Calibration:
+    """Return the slopes and biases of a sigmoid; logits are measured in their own deviation."""
     exact = logits.detach().to("cpu", torch.float64).numpy()
     truth = right.numpy().astype(np.float64)
     free = np.flatnonzero((truth.min(axis=0) == 0) & (truth.max(axis=0) == 1))
     _require_mistakes(exact[:, free], truth[:, free])
     unit = float(exact.std()) or 1.0
-    # One row for each question of each case: its logit, and a 1 at its channel's bias.
+    # One row for each question of each case: what each slope counts, and a 1 at the channel's bias.
+    signs = np.array([-1.0, 1.0])
+    sides = signs * (np.logaddexp(0.0, np.outer(exact.ravel(), signs)) - math.log(2.0))
     biased = np.tile(np.eye(exact.shape[1])[:, free], (len(exact), 1))
-    design = np.column_stack((exact.ravel() / unit, biased))
-    outcome = truth.ravel()
+    slopes, found = _most_likely_slopes(sides / unit, biased, truth.ravel())
+    biases = torch.zeros(exact.shape[1], dtype=torch.float64)
+    biases[torch.from_numpy(free)] = torch.from_numpy(found)
+    return Calibration(slopes=(float(slopes[0]) / unit, float(slopes[1]) / unit), biases=biases)
+
+
+def _most_likely_slopes(
+    sides: NDArray[np.float64], biased: NDArray[np.float64], outcome: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the two slopes, neither below 0, and the biases.
+
+    The likelihood is concave. So where its summit has a slope below 0, the best that is allowed
+    has one of 0: it is the summit of one of the sides alone.
+    """
+    _, like = _summit(sides, biased, outcome, np.ones((2, 1)))
+    if like[0] <= 0.0:
+        raise CalibrationError(_TELLS_NOTHING.format(cases=len(outcome)))
+    both, no, yes = np.eye(2), np.eye(2)[:, :1], np.eye(2)[:, 1:]
+    summits = [_summit(sides, biased, outcome, varied) for varied in (both, no, yes)]
+    allowed = [each for each in summits if each[1][:2].min() >= 0.0]
+    _, weights = min(allowed, key=lambda each: each[0])
+    return weights[:2], weights[2:]
+
+
+def _summit(
+    sides: NDArray[np.float64],
+    biased: NDArray[np.float64],
+    outcome: NDArray[np.float64],
+    varied: NDArray[np.float64],
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the least loss, and its slopes and biases, by Newton's method.
+
+    Parameters
+    ----------
+    sides, biased
+        [N, 2] and [N, K], one row for each answer.
+    outcome
+        [N]: 1 for yes.
+    varied
+        [2, V]: the slopes of each number that is varied.
+    """
+    design = np.column_stack((sides @ varied, biased))
+    apart = np.zeros((design.shape[1], design.shape[1]))
+    difference = varied[1] - varied[0]
+    apart[: len(difference), : len(difference)] = _ALIKE * np.outer(difference, difference)
 
     def loss(weights: NDArray[np.float64]) -> float:
         sums = design @ weights
-        return float((np.logaddexp(0.0, sums) - outcome * sums).mean())
+        fit = float((np.logaddexp(0.0, sums) - outcome * sums).mean())
+        return fit + float(weights @ apart @ weights) / 2
 
     def slope(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(design.T @ (expit(design @ weights) - outcome) / len(outcome))
+        pull = design.T @ (expit(design @ weights) - outcome) / len(outcome)
+        return np.asarray(pull + apart @ weights)
 
     def curvature(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         chance = expit(design @ weights)
-        return np.asarray((design.T * (chance * (1 - chance))) @ design / len(outcome))
+        return np.asarray((design.T * (chance * (1 - chance))) @ design / len(outcome) + apart)
 
     start = np.zeros(design.shape[1])
-    found = minimize(loss, start, jac=slope, hess=curvature, method="trust-exact", tol=1e-12).x
-    if found[0] <= 0.0:
-        raise CalibrationError(_TELLS_NOTHING.format(cases=truth.size))
-    biases = torch.zeros(exact.shape[1], dtype=torch.float64)
-    biases[torch.from_numpy(free)] = torch.from_numpy(found[1:])
-    return Calibration(temperature=unit / float(found[0]), biases=biases)
+    found = minimize(loss, start, jac=slope, hess=curvature, method="trust-exact", tol=1e-12)
+    width = varied.shape[1]
+    slopes = varied @ found.x[:width]
+    return float(found.fun), np.concatenate((slopes, found.x[width:]))
 
 
 def _require_mistakes(logits: NDArray[np.float64], truth: NDArray[np.float64]) -> None:

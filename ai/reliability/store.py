@@ -22,7 +22,7 @@ from ai.reliability.conformal import ConformalRule, Score
 from ai.reliability.out_of_distribution import FeatureModel
 
 #: Changes when a field does.
-_FORMAT = "pellucid reliability 2"
+_FORMAT = "pellucid reliability 3"
 
 
 def save_reliability(reliability: Reliability, path: Path) -> None:
@@ -36,7 +36,7 @@ def save_reliability(reliability: Reliability, path: Path) -> None:
             activation=str(reliability.activation),
             channels=reliability.channels,
             cases=reliability.cases,
-            temperature=reliability.calibration.temperature,
+            slopes=np.array(reliability.calibration.slopes),
             biases=reliability.calibration.biases.numpy(),
             score=str(reliability.conformal.score),
             level=reliability.conformal.level,
@@ -118,9 +118,7 @@ def _reliability(stored: dict[str, NDArray[Any]]) -> Reliability:
         activation=Activation(str(stored["activation"])),
         channels=int(stored["channels"]),
         cases=int(stored["cases"]),
-        calibration=Calibration(
-            temperature=float(stored["temperature"]), biases=_exact(stored["biases"])
-        ),
+        calibration=Calibration(slopes=_pair(stored["slopes"]), biases=_exact(stored["biases"])),
         conformal=ConformalRule(
             score=Score(str(stored["score"])),
             level=float(stored["level"]),
@@ -130,6 +128,11 @@ def _reliability(stored: dict[str, NDArray[Any]]) -> Reliability:
         energy_limit=float(stored["energy_limit"]),
         distance_limit=float(stored["distance_limit"]),
     )
+
+
+def _pair(values: NDArray[Any]) -> tuple[float, float]:
+    first, second = values.tolist()
+    return float(first), float(second)
 
 
 def _exact(values: NDArray[Any]) -> Tensor:
@@ -150,11 +153,14 @@ def _problems(reliability: Reliability) -> list[str]:
         )
     elif not bool(means.isfinite().all()) or not _is_precision(precision):
         found.append("the means or the precision of the features are no numbers that can be")
-    temperature, biases = reliability.temperature, reliability.calibration.biases
+    slopes, biases = reliability.calibration.slopes, reliability.calibration.biases
     if biases.shape != (reliability.channels,) or not bool(biases.isfinite().all()):
         found.append(f"biases of shape {tuple(biases.shape)}, expected [{reliability.channels}]")
-    if not (0.0 < temperature < math.inf) or not 0.0 < reliability.conformal.level < 1.0:
-        found.append(f"temperature {temperature}, level {reliability.conformal.level}")
+    alike = reliability.activation is Activation.SIGMOID or slopes[0] == slopes[1]
+    if not (all(0.0 <= each < math.inf for each in slopes) and any(slopes) and alike):
+        found.append(f"slopes {slopes[0]} and {slopes[1]}")
+    if not 0.0 < reliability.conformal.level < 1.0:
+        found.append(f"level {reliability.conformal.level}")
     if not math.isfinite(reliability.energy_limit + reliability.distance_limit):
         found.append(f"limits {reliability.energy_limit} and {reliability.distance_limit}")
     return found

@@ -62,7 +62,7 @@ def classifier(tmp_path):
 def reliability(**changes):
     """Familiar are images of brightness 1; yes and no both remain between 20 % and 80 %."""
     values = {
-        "calibration": Calibration(temperature=2.0, biases=torch.tensor([-2.0, 0.5]).double()),
+        "calibration": Calibration(slopes=(0.5, 0.5), biases=torch.tensor([-2.0, 0.5]).double()),
         "features": FeatureModel(
             means=torch.tensor([[1.0, 3.0]]).double(), precision=torch.eye(2).double()
         ),

@@ -103,23 +103,73 @@ def test_a_model_that_is_too_sure_by_a_factor_gets_it_back(activation, channels,
 
 
 def test_the_bias_of_equal_odds_is_solved_on_paper():
-    # Of logit 1 three of four are true, of logit -1 one of two: 1 / T + b = log 3, b = 1 / T.
+    # Of logit 1 three of four are true, of logit -1 one of two: s + b = log 3, b = s. Two odds
+    # leave the second slope open: then it is the first.
     logits = torch.tensor([[1.0]] * 4 + [[-1.0]] * 2)
     labels = torch.tensor([1, 1, 0, 1, 0, 1])
 
     fitted = fit_calibration(logits, labels, SIGMOID)
 
-    assert fitted.temperature == pytest.approx(2 / math.log(3), rel=1e-9)
+    assert fitted.slopes == pytest.approx((math.log(3) / 2,) * 2, rel=1e-9)
     assert fitted.biases.tolist() == [pytest.approx(math.log(3) / 2, rel=1e-9)]
 
 
-def test_channels_share_a_temperature_and_have_a_bias_each():
+def test_the_slopes_of_three_odds_are_solved_on_paper():
+    # One of two is true of logit 0, three of four of a far yes, one of ten of a far no.
+    far = 50.0
+    logits = torch.tensor([[0.0]] * 2 + [[far]] * 4 + [[-far]] * 10)
+    labels = torch.tensor([0, 1, 0, 1, 1, 1] + [1] + [0] * 9)
+
+    fitted = fit_calibration(logits, labels, SIGMOID)
+
+    # log((1 + exp 50) / 2) is 50 - log 2, of -50 it is - log 2.
+    def bent(no, yes):
+        low, high = -math.log(2), far - math.log(2)
+        return yes * high - no * low, yes * low - no * high
+
+    assert fitted.temperature is None
+    assert fitted.biases.tolist() == [pytest.approx(0.0, abs=1e-5)]
+    assert bent(*fitted.slopes) == pytest.approx((math.log(3), -math.log(9)), rel=1e-5)
+    odds = fitted.probabilities(logits, SIGMOID)[:, 0, 1]
+    assert odds[[0, 2, 6]].tolist() == pytest.approx([0.5, 0.75, 0.1], rel=1e-5)
+
+
+def test_a_firm_no_that_is_too_sure_and_a_yes_that_is_not_sure_enough_are_both_mended():
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
+    slopes = torch.where(logits < 0, 0.5, 2.0)
+    labels = (torch.rand(logits.shape, generator=generator) < (slopes * logits).sigmoid()).long()
+    seen, held_back = (logits[::2], labels[::2]), (logits[1::2], labels[1::2])
+
+    fitted = fit_calibration(*seen, SIGMOID)
+
+    no, yes = fitted.slopes
+    assert no < 0.7 < 1.6 < yes
+    claims = confidences_of(fitted.probabilities(held_back[0], SIGMOID), held_back[1], SIGMOID)
+    # Of one temperature for both sides as much is left as a third of the error before.
+    one = error_of(*held_back, SIGMOID, fit_temperature(*seen, SIGMOID))
+    assert calibration_error(even_bins(*claims)) < min(0.02, 0.5 * one)
+
+
+def test_a_higher_logit_is_never_made_less_likely():
+    # True in the middle: below the greatest likelihood would lie a yes whose slope falls.
+    logits = torch.linspace(-5.0, 5.0, 41, dtype=torch.float64)[:, None]
+    labels = ((logits > 0) & (logits < 4)).long()
+
+    fitted = fit_calibration(logits, labels, SIGMOID)
+
+    found = fitted.probabilities(logits, SIGMOID)[:, 0, 1]
+    assert fitted.slopes[1] == 0.0 < fitted.slopes[0]
+    assert bool((found.diff() >= 0).all())
+
+
+def test_channels_share_slopes_and_have_a_bias_each():
     logits, labels = cases(SIGMOID, channels=3)
     moved = 5.0 * logits + torch.tensor([10.0, 0.0, -5.0])
 
     fitted = fit_calibration(moved, labels, SIGMOID)
 
-    assert fitted.temperature == pytest.approx(5.0, rel=0.05)
+    assert fitted.slopes == pytest.approx((0.2, 0.2), rel=0.1)
     assert fitted.biases.tolist() == pytest.approx([-2.0, 0.0, 1.0], abs=0.15)
     honest = torch.softmax(answer_logits(logits, SIGMOID), dim=2)
     assert torch.allclose(fitted.probabilities(moved, SIGMOID), honest, atol=0.05)
@@ -140,7 +190,7 @@ def test_classes_get_a_temperature_alone_and_keep_their_order():
 
     fitted = fit_calibration(logits, labels, SOFTMAX)
 
-    assert fitted.temperature == fit_temperature(logits, labels, SOFTMAX)
+    assert fitted.temperature == pytest.approx(fit_temperature(logits, labels, SOFTMAX), rel=1e-15)
     assert fitted.biases.tolist() == [0.0] * 4
     found = fitted.probabilities(logits, SOFTMAX)
     assert torch.equal(found[:, 0].argmax(dim=1), logits.argmax(dim=1))
@@ -154,7 +204,7 @@ def test_classes_get_a_temperature_alone_and_keep_their_order():
         ([2.0, 3.0, 5.0, 7.0], [1, 1, 1, 1], "tells nothing"),
     ],
 )
-def test_cases_that_no_temperature_and_bias_fit_best_are_refused(logits, labels, message):
+def test_cases_that_no_slopes_and_bias_fit_best_are_refused(logits, labels, message):
     with pytest.raises(CalibrationError, match=message):
         fit_calibration(torch.tensor(logits)[:, None], torch.tensor(labels), SIGMOID)
 

@@ -76,6 +76,20 @@ def test_logits_are_not_scaled_twice(settings):
         phantom.load(replace(settings, temperature=1.5))
 
 
+def test_no_temperature_stands_beside_slopes(settings):
+    bent = make_reliability(
+        channels=1,
+        width=32,
+        weights_sha256=WEIGHTS_SHA256,
+        calibration=Calibration(slopes=(0.5, 2.0), biases=torch.zeros(1).double()),
+    )
+    named = stored_reliability(bent, settings.reliability.file)
+
+    assert phantom.load(replace(settings, reliability=named)).reliability.temperature is None
+    with pytest.raises(ModelUnavailableError, match=r"is 2, and .* slopes of no and yes were"):
+        phantom.load(replace(settings, reliability=named, temperature=2.0))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 2.0004])
 def test_the_same_temperature_may_stand_in_both_places(settings, temperature):
     model = phantom.load(replace(settings, temperature=temperature))
@@ -110,7 +124,7 @@ def test_a_reliability_without_biases_of_each_channel_is_refused(settings):
         channels=1,
         width=32,
         weights_sha256=WEIGHTS_SHA256,
-        calibration=Calibration(temperature=2.0, biases=torch.zeros(3).double()),
+        calibration=Calibration(slopes=(0.5, 0.5), biases=torch.zeros(3).double()),
     )
     named = stored_reliability(crooked, settings.reliability.file)
 

@@ -56,8 +56,8 @@ def test_an_image_is_assessed_by_all_that_was_fitted(reliability):
     found = reliability.assess(logits, features)
 
     fitted = fit_calibration(cases().logits, cases().labels, Activation.SIGMOID)
-    scaled = logits.double() / fitted.temperature + fitted.biases
-    assert torch.allclose(found.probabilities, torch.sigmoid(scaled))
+    expected = fitted.probabilities(logits, Activation.SIGMOID)[:, :, 1]
+    assert torch.equal(found.probabilities, expected)
     assert found.sets.tolist() == [[[False, True]], [[True, True]]]
     assert found.is_single.tolist() == [[True], [False]]
     assert found.distance[0] < 3 < 50 < found.distance[1]
@@ -151,8 +151,12 @@ def test_a_file_of_other_weights_is_refused(stored):
     ("changes", "message"),
     [
         ({"format": "pellucid reliability 0"}, "of the format 'pellucid reliability 0'"),
-        ({"temperature": None}, "incomplete or not understood"),
-        ({"temperature": -1.0}, "temperature -1.0"),
+        ({"slopes": None}, "incomplete or not understood"),
+        ({"slopes": np.ones(3)}, "incomplete or not understood"),
+        ({"slopes": np.array([-1.0, 1.0])}, r"slopes -1\.0 and 1\.0"),
+        ({"slopes": np.zeros(2)}, r"slopes 0\.0 and 0\.0"),
+        ({"slopes": np.array([1.0, np.nan])}, "slopes 1.0 and nan"),
+        ({"level": 1.0}, r"level 1\.0"),
         ({"biases": np.zeros(2)}, r"biases of shape \(2,\), expected \[1\]"),
         ({"biases": np.full(1, np.nan)}, r"expected \[1\]"),
         ({"activation": "tanh"}, "'tanh' is not a valid"),
@@ -168,6 +172,16 @@ def test_a_file_of_other_weights_is_refused(stored):
 def test_a_file_whose_values_cannot_be_is_refused(stored, changes, message):
     with pytest.raises(ReliabilityError, match=message):
         load_reliability(rewritten(stored, **changes), weights_sha256=SHA)
+
+
+def test_classes_with_two_slopes_are_refused(tmp_path):
+    known = cases(Activation.SOFTMAX, channels=3)
+    path = tmp_path / "classes.npz"
+    save_reliability(fit_reliability(known, weights_sha256=SHA), path)
+
+    assert load_reliability(path, weights_sha256=SHA).temperature > 0.0
+    with pytest.raises(ReliabilityError, match=r"slopes 0\.5 and 1\.0"):
+        load_reliability(rewritten(path, slopes=np.array([0.5, 1.0])), weights_sha256=SHA)
 
 
 def test_a_file_other_than_the_one_that_was_named_is_refused(stored):
@@ -196,7 +210,7 @@ def test_what_is_no_such_file_is_refused(stored, tmp_path):
             load_reliability(path, weights_sha256=SHA)
 
 
-@pytest.mark.parametrize("name", ["temperature.npy", "precision.npy"])
+@pytest.mark.parametrize("name", ["biases.npy", "precision.npy"])
 def test_a_file_with_a_flipped_byte_among_its_values_is_refused(stored, name):
     with zipfile.ZipFile(stored) as archive:
         member = archive.getinfo(name)
