@@ -64,10 +64,14 @@ class NodeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
-    """When the store is too full to receive."""
+    """When the store is too full to receive, and when it deletes what owes nothing to anyone."""
 
     #: Free space below which C-STORE is answered with 0xA700.
     reserve_gb: float = 2.0
+    #: Days after its last arrival a study goes.
+    retention_days: float = 7.0
+    #: Used share of the file system above which younger studies go as well.
+    watermark_percent: float = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

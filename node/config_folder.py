@@ -118,7 +118,7 @@ def config_of(tables: Tables) -> Config:
     return Config(
         node=node,
         site=site_of(node, institution=site.institution, serial_number=site.device_serial_number),
-        storage=StorageSettings(reserve_gb=tables.node.storage.reserve_gb),
+        storage=StorageSettings(**tables.node.storage.model_dump()),
         ingest=IngestSettings(strict=tables.node.ingest.strict),
         peers={
             name: _peer(name, table, tables.folder) for name, table in tables.node.peers.items()

@@ -53,10 +53,15 @@ class NodeTable(Table):
 
 
 class StorageTable(Table):
-    """When the store is too full to receive."""
+    """When the store is too full to receive, and when it deletes what is done with."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"watermark_percent", "retention_days"})
     reserve_gb: Number = Field(default=2.0, ge=0, description="gigabytes that must stay free")
+    retention_days: Number = Field(
+        default=7.0, gt=0, le=36500, description="days, more than 0 and at most 36500"
+    )
+    watermark_percent: Number = Field(
+        default=90.0, gt=0, le=100, description="a percentage, more than 0 and at most 100"
+    )
 
 
 class IngestTable(Table):

@@ -26,7 +26,7 @@ from node.child import ChildSettings
 from node.clock import Clock
 from node.config import Config, config_hash
 from node.deliver import Deliveries, DeliverySettings
-from node.ledger import outbox, tasks
+from node.ledger import outbox, retention, tasks
 from node.ledger.engine import Engine, open_ledger
 from node.ledger.future import forget_future
 from node.listening import Sockets
@@ -34,6 +34,7 @@ from node.log import LogStyle
 from node.negotiate import Negotiations, NegotiationSettings, peers_to_ask
 from node.ownership import only_node
 from node.receivers import receive_settings, start_receivers
+from node.retention import Retention
 from node.routing import matching_routes
 from node.supervise import Supervised, wait_for_change
 from node.sweep import remove_orphans, sweep_at_start
@@ -52,6 +53,7 @@ class Pace:
     completion_seconds: float = 1.0
     lease_sweep_seconds: float = 5.0
     wake_seconds: float = 1.0
+    retention_seconds: float = 30.0
     lease_seconds: float = 60.0
     #: Pauses of a task that is tried again.
     retry_base_seconds: float = 15.0
@@ -230,16 +232,25 @@ class _Node:
         def reclaim() -> None:
             tasks.reclaim_expired(self._engine, _now())
 
+        def reopen() -> None:
+            retention.reopen(self._engine, _now())
+
         def collect() -> None:
             remove_orphans(self._engine, self._config.node.data, _now())
 
+        def delete() -> None:
+            deleting.sweep(_now())
+
+        deleting = Retention(self._engine, self._config.node.data, self._config.storage)
         # While the node was down nobody could send: only silence from now on says anything.
         silence = max(quiet, default=0.0)
         for sweep, seconds, pause in (
             (complete, self._pace.completion_seconds, silence),
             (reclaim, self._pace.lease_sweep_seconds, 0.0),
+            (reopen, self._pace.lease_sweep_seconds, 0.0),
             (deliveries.wake, self._pace.wake_seconds, 0.0),
             (collect, 3600.0, 0.0),
+            (delete, self._pace.retention_seconds, 0.0),
         ):
             clock.repeat(
                 functools.partial(_swept, sweep), every_seconds=seconds, after_seconds=pause

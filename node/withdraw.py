@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydicom import Dataset
+
 from dicom_io.codes import REJECTED_FOR_QUALITY
 from dicom_io.encode.key_objects import Rejection, encode_rejection
 from dicom_io.encode.kinds import REJECTION_KIND
+from dicom_io.encode.study_header import read_study_header
 from dicom_io.header import parse_file, quiet_parser
 from dicom_io.origin import Origin, Predecessor
 from dicom_io.own import read_own
 from node.config import Config
-from node.ledger import withdrawals
+from node.ledger import retention, withdrawals
 from node.ledger.engine import Engine
 from node.ledger.withdrawals import Made, Withdrawal
 from node.notes import owed_note
@@ -99,9 +102,7 @@ def withdraw(
     note: tuple[NewDelivery, ...] = ()
     if there:
         origin = _origin(config, task, software_version)
-        with quiet_parser():
-            # Patient and study of our own objects are those of their source, unchanged.
-            header = parse_file(there[0].path, pixels=False)
+        header = _header(engine, there)
         references = [_reference(each) for each in there]
         document = encode_rejection(references, header, origin=origin, reason=why.rejection)
         destinations = dict.fromkeys(name for each in there for name in each.delivered_to)
@@ -110,6 +111,16 @@ def withdraw(
         objects=tuple(objects), note=note, task_id=task.id, reason=why.reason, actor=why.actor
     )
     return withdrawals.withdraw(engine, withdrawal, datetime.now(UTC))
+
+
+def _header(engine: Engine, there: Sequence[Made]) -> Dataset:
+    """Return patient and study of our own objects, which are those of their source, unchanged."""
+    first = next((each.path for each in there if each.path.exists()), None)
+    kept = retention.header_of(engine, there[0].study_instance_uid)
+    if first is None and kept is not None:
+        return read_study_header(kept)
+    with quiet_parser():
+        return parse_file(first or there[0].path, pixels=False)
 
 
 def _reference(made: Made) -> Predecessor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from node.commands import not_taken
+from node.commands import not_taken, storage
 from node.commands.options import Retriable
 from node.commands.output import FindingError, MisuseError, counted
 from node.config import Config
@@ -24,6 +24,7 @@ from node.ledger.status import (
 from node.ledger.studies import receptions, state
 from node.ownership import node_runs
 from node.progress import read_progress
+from node.retention import outlook
 from node.task import Delivery, DeliveryState, State
 
 Row = dict[str, object]
@@ -41,6 +42,7 @@ _ADVICE: Mapping[tuple[str, str], str] = {
     ("delivery", DeliveryState.REFUSED): "mend it at the destination, then: "
     "pellucid retry delivery {id}",
     ("delivery", DeliveryState.WAITING): "add the peer to node.toml again, and restart the node",
+    ("study", "expired"): "it is analyzed when all of it is here: send the whole study again",
     ("study", "quarantined"): "correct it at its source and send it under a new Study Instance "
     "UID; this one stays closed",
 }
@@ -71,9 +73,12 @@ def node_status(config: Config, now: datetime) -> Status:
     found = summary(engine)
     told = [_complaint_row(complaint) for complaint in found.complaints]
     rejected = [row for row in told if row["state"] == State.REJECTED]
+    stands = outlook(engine, config.node.data, config.storage, now)
     waiting = [row for row in told if row not in rejected] + _stranded_rows(engine, config)
+    waiting += storage.complaints(stands, config.storage)
     tables = {
         "Counts": _count_rows(found),
+        "Storage": [storage.row(stands, config.storage)],
         "At work": _running_rows(config, leased_tasks(engine, now)) if runs else [],
         "Waits for a destination": _backlog_rows(config, backlogs(engine), now, runs=runs),
         "Not taken": not_taken.of_node(engine, config),

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -78,10 +79,10 @@ study = Table(
     Column("completed", UtcTime),
     # Empty unless quarantined.
     Column("quarantine_reason", Text, nullable=False),
-    # When its files last went, and patient and study (PS3.18 F.2) for what must still be said of
-    # it; null while it has all its files.
+    # When its files last went, and a small DICOM file of patient and study, for what must still be
+    # said of it; null before.
     Column("expired", UtcTime),
-    Column("header", JSON(none_as_null=True)),
+    Column("header", LargeBinary),
     Index(None, "state", "last_arrival"),
 )
 

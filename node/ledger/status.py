@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine, Table, case, func, select
 
-from node.ledger import schema
+from node.ledger import schema, studies
 from node.ledger.engine import reading
 from node.task import ConfirmationKind, ConfirmationState, DeliveryState, State, StudyState
 
@@ -184,7 +184,7 @@ def _studies(connection: Connection, limit: int) -> list[Complaint]:
     table = schema.study
     query = (
         select(table)
-        .where(table.c.state == StudyState.QUARANTINED)
+        .where((table.c.state == StudyState.QUARANTINED) | studies.late_after_expiry())
         .order_by(table.c.last_arrival.desc())
         .limit(limit)
     )
@@ -195,7 +195,7 @@ def _studies(connection: Connection, limit: int) -> list[Complaint]:
             study_instance_uid=row.study_instance_uid,
             name="",
             state=row.state,
-            text=row.quarantine_reason,
+            text=row.quarantine_reason or "images came after the others of it were deleted",
             since=row.last_arrival,
         )
         for row in connection.execute(query)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, exists, func, select, update
 
 from node.ledger import audit, tasks
 from node.ledger.engine import reading
@@ -152,6 +152,20 @@ def state(engine: Engine, study_instance_uid: str) -> StudyState | None:
     with reading(engine) as connection:
         found = connection.scalar(query)
     return None if found is None else StudyState(found)
+
+
+def late_after_expiry() -> ColumnElement[bool]:
+    """Return the condition that images came to a study after its files were deleted."""
+    return (
+        (study.c.state == StudyState.EXPIRED)
+        & (study.c.last_arrival > study.c.expired)
+        & exists().where(
+            instance.c.study_instance_uid == study.c.study_instance_uid,
+            instance.c.generation.is_(None),
+            instance.c.replaced_in.is_(None),
+            instance.c.expired.is_(None),
+        )
+    )
 
 
 def _locked(connection: Connection, study_instance_uid: str) -> Row[Any] | None:

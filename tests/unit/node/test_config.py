@@ -151,7 +151,11 @@ NODE_MISTAKES = [
     ('[node]\ndatabase = "mysql://x"', "the scheme 'mysql' is not supported"),
     ("[node]\ntls = { port = 2762 }", "node.tls: is not available in this version"),
     ("[node]\nreceivers = 0", "node.receivers: 0 is not accepted; expected a whole number from 1"),
-    ("[storage]\nretention_days = 7", "storage.retention_days: is not available"),
+    ("[storage]\nretention_days = 0", "storage.retention_days: 0 is not accepted; expected days"),
+    (
+        "[storage]\nwatermark_percent = 101",
+        "watermark_percent: 101 is not accepted; expected a per",
+    ),
     ("[ingest]\nstrict = false", "false is not available in this version"),
     ('[site]\nuid_root = "1.2"', "site.uid_root: is not available"),
     ('[peers]\na = ["A", "10.0.0.1"]', 'peers.a: the short form is ["AE TITLE", "host", port]'),

@@ -23,7 +23,7 @@ def upgrade() -> None:
     """Add columns; nothing is gone yet, and every task gets the turn that its priority gives it."""
     for table in ("study", *_WITH_FILES):
         op.add_column(table, sa.Column("expired", _TIME))
-    op.add_column("study", sa.Column("header", sa.JSON()))
+    op.add_column("study", sa.Column("header", sa.LargeBinary()))
     op.create_index(op.f("ix_reception_expired_reception_at"), "reception", ["expired", "at"])
     op.create_index(
         op.f("ix_artifact_expired_artifact_created"), "artifact", ["expired", "created"]
