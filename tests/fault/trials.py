@@ -89,10 +89,13 @@ def images(folder: Path, study: str, count: int = 4) -> tuple[Path, ...]:
 class Receiver:
     """A receiver without a node, in a process that may die."""
 
-    def __init__(self, folder: Path, database: str, faults: Faults) -> None:
+    def __init__(
+        self, folder: Path, database: str, faults: Faults, *, journal: Path | None = None
+    ) -> None:
         self.data = folder / "data"
         self.database = database
         self.faults = faults
+        self._journal = journal
         self._log = folder / "receiver.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._count = 0
@@ -120,7 +123,7 @@ class Receiver:
             self._process = process = subprocess.Popen(
                 [str(word) for word in command],
                 stderr=log,
-                env={**os.environ, **self.faults.environment()},
+                env={**os.environ, **self.faults.environment(journal=self._journal)},
                 process_group=0,
             )
         self.until(lambda: told.exists() or process.poll() is not None)
