@@ -210,12 +210,10 @@ def _entry(tag: int) -> tuple[str, str]:
 
 def _text(value: bytes, representation: str, encodings: list[str], byte_order: str) -> str | None:
     # Reads the bytes itself: pydicom would convert, validate and warn with the patient's values.
-    if representation == "SQ":
+    if representation == "SQ" or len(value) > LONGEST_VALUE:
         return None
     if not value:
         return ""
-    if len(value) > LONGEST_VALUE:
-        return None
     if representation in _BINARY_NUMBER:
         return _numbers(value, byte_order + _BINARY_NUMBER[representation])
     if representation not in _TEXT:

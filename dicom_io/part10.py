@@ -8,6 +8,9 @@ from dicom_io.uids import named_uid
 #: must become the same bytes, whoever sends it and whichever version of ours receives it.
 IMPLEMENTATION_CLASS_UID = named_uid("pellucid implementation class")
 
+#: Where the value of the first element lies: behind preamble, prefix and the element's own head.
+_GROUP_LENGTH = 128 + 4 + 8
+
 
 def part10_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
     """Return what stands before a data set in a file (PS3.10 7.1), always explicit VR."""
@@ -22,6 +25,12 @@ def part10_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: 
     )
     group_length = struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(elements))
     return b"".join((bytes(128), b"DICM", group_length, elements))
+
+
+def data_set_start(content: bytes | memoryview) -> int:
+    """Return where the data set begins, in bytes, behind a head that ``part10_head`` has made."""
+    (length,) = struct.unpack_from("<I", content, _GROUP_LENGTH)
+    return _GROUP_LENGTH + 4 + int(length)
 
 
 def _uid(element: int, uid: str) -> bytes:

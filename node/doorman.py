@@ -4,20 +4,24 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from socketserver import BaseServer
 from typing import cast
 
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
+from pynetdicom.transport import ThreadedAssociationServer
 
+from node.command_set import StoreRequest
 from node.commitment import PUSH_MODEL
 from node.listening import BACKLOG
+from node.messages import Arriving
+from node.store_scp import StoreScp
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +31,8 @@ _NOT_AUTHORIZED = 0x0124
 #: PS3.8 9.3.4: rejected for good by the service user, and why.
 _CALLING_UNKNOWN = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN = (0x01, 0x01, 0x07)
-#: One PDU may take so long, however slowly its bytes drip.
-_PDU_SECONDS = 20.0
-_LARGEST_REQUEST = 1 << 16
-_LARGEST_PDU = 1 << 20
+#: Until a connection is read for the first time.
+_FIRST_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +62,6 @@ class Doorman:
     max_associations: int
     max_peer_associations: int
     max_unknown_associations: int
-    #: Most bytes that have come and are not stored yet, of all associations together.
-    max_held_bytes: int
 
 
 class GuardedServer(ThreadedAssociationServer):
@@ -71,8 +71,8 @@ class GuardedServer(ThreadedAssociationServer):
     ----------
     listening
         What connections are taken from; closed with the server.
-    on_store
-        Gives the status of a C-STORE.
+    begin
+        Begins to take an instance, which comes over the presentation context of that number.
     on_commitment
         Gives the status of a report of storage commitment, from the name of the peer.
     """
@@ -87,20 +87,19 @@ class GuardedServer(ThreadedAssociationServer):
         contexts: list[PresentationContext],
         *,
         doorman: Doorman,
-        on_store: Callable[[evt.Event], int],
+        begin: Callable[[Association, StoreRequest, int], AbstractContextManager[Arriving]],
         on_commitment: Callable[[evt.Event, str], int],
     ) -> None:
         self._doorman = doorman
         self._peers = _resolved(doorman.peers)
         self._addresses = frozenset(address for _, address in self._peers)
-        self._on_store = on_store
+        self._begin = begin
         self._on_commitment = on_commitment
-        self._held: dict[Association, int] = {}
+        self._reading: dict[Association, StoreScp] = {}
         handlers: list[evt.EventHandlerType] = [
-            (evt.EVT_CONN_OPEN, self._bound_reads),
+            (evt.EVT_CONN_OPEN, self._read),
             (evt.EVT_CONN_CLOSE, self._forget),
             (evt.EVT_REQUESTED, self._admit),
-            (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_EVENT_REPORT, self._report),
         ]
         self._listening = listening
@@ -122,7 +121,7 @@ class GuardedServer(ThreadedAssociationServer):
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection that answers at once and never blocks for ever."""
         connection, address = super().get_request()
-        connection.settimeout(_PDU_SECONDS)
+        connection.settimeout(_FIRST_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection, address
 
@@ -178,65 +177,19 @@ class GuardedServer(ThreadedAssociationServer):
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         return self._peers.get((str(request.calling_ae_title), address_of(association)))
 
-    def _bound_reads(self, event: evt.Event) -> None:
-        """Replace pynetdicom's reading, which believes any length and waits for ever."""
+    def _read(self, event: evt.Event) -> None:
+        """Read the connection in the place of pynetdicom."""
         association = event.assoc
-        wire = cast(AssociationSocket, association.dul.socket)
-
-        def recv(count: int) -> bytearray:
-            most = _LARGEST_PDU if association.is_established else _LARGEST_REQUEST
-            if count > most:
-                raise ConnectionAbortedError(f"a PDU of {count} bytes, at most {most} are read")
-            self._hold(association, count)
-            return _read(cast(socket.socket, wire.socket), count)
-
-        wire.recv = recv  # type: ignore[method-assign, assignment]
-
-    def _hold(self, association: Association, count: int) -> None:
-        """Count what has come; end the association that asks for more than there is room for."""
-        held = self._held[association] = self._held.get(association, 0) + count
-        if held <= _LARGEST_PDU or sum(list(self._held.values())) <= self._doorman.max_held_bytes:
-            return
-        logger.warning(
-            "association ended: too much is held in memory, of all senders together",
-            extra={
-                "event": "memory_bound",
-                "address": address_of(association),
-                "bytes": held,
-                "most": self._doorman.max_held_bytes,
-            },
-        )
-        raise ConnectionAbortedError(f"{held} bytes are held of one association")
-
-    def _store(self, event: evt.Event) -> int:
-        try:
-            return self._on_store(event)
-        finally:
-            self._release(event)
+        self._reading[association] = StoreScp(association, partial(self._begin, association))
 
     def _report(self, event: evt.Event) -> tuple[int, None]:
         peer = self._peer_of(event.assoc)
         if peer is None or not peer.commit:
             return _NOT_AUTHORIZED, None
-        try:
-            return self._on_commitment(event, peer.name), None
-        finally:
-            self._held[event.assoc] = 0
-
-    def _release(self, event: evt.Event) -> None:
-        """Take off what has been stored; all of it, if nothing waits behind it."""
-        association, request = event.assoc, cast(C_STORE, event.request)
-        queue = association.dimse
-        if association not in self._held:
-            return
-        if queue.message is None and queue.msg_queue.empty():
-            self._held[association] = 0
-        elif request.DataSet is not None:
-            # A sender that does not wait for answers fills the queue.
-            self._held[association] -= request.DataSet.getbuffer().nbytes
+        return self._on_commitment(event, peer.name), None
 
     def _forget(self, event: evt.Event) -> None:
-        self._held.pop(event.assoc, None)
+        self._reading.pop(event.assoc).close()
 
 
 def address_of(association: Association) -> str:
@@ -286,19 +239,3 @@ def _reject(association: Association, reason: tuple[int, int, int], why: str) ->
     )
     association.acse.send_reject(*reason)
     association.kill()
-
-
-def _read(connection: socket.socket, count: int) -> bytearray:
-    """Return ``count`` bytes, or fewer if the sender has closed; in ``_PDU_SECONDS`` or never."""
-    deadline = time.monotonic() + _PDU_SECONDS
-    buffer = bytearray(count)
-    filled = 0
-    with memoryview(buffer) as view:
-        while filled < count:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
-            received = connection.recv_into(view[filled:])
-            if received == 0:
-                break
-            filled += received
-    connection.settimeout(_PDU_SECONDS)
-    return buffer[:filled] if filled < count else buffer

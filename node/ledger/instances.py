@@ -1,16 +1,39 @@
 """What has arrived: instances, their receptions, and who they conflict with."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, exists, insert, select, update
 
 from dicom_io.study import Instance
 from node.ledger import schema, studies
 from node.ledger.engine import insert_missing, reading
 from node.task import Reception, StudyState
+
+#: Written once: building a statement costs as much as running it.
+_LOCK_STUDY = (
+    select(schema.study)
+    .where(schema.study.c.study_instance_uid == bindparam("study_uid"))
+    .with_for_update()
+)
+_KNOWN = select(
+    exists(schema.artifact.c.sop_instance_uid)
+    .where(schema.artifact.c.sop_instance_uid == bindparam("sop_uid"))
+    .label("is_ours"),
+    exists(schema.instance.c.id)
+    .where(schema.instance.c.sop_instance_uid == bindparam("sop_uid"))
+    .label("is_held"),
+    exists(schema.series.c.first_arrival)
+    .where(
+        schema.series.c.study_instance_uid == bindparam("study_uid"),
+        schema.series.c.series_instance_uid == bindparam("series_uid"),
+    )
+    .label("has_series"),
+)
 
 
 class Added(StrEnum):
@@ -27,6 +50,10 @@ class Added(StrEnum):
     OURS = "ours"
 
 
+#: Gives the hash of the pixel data in a stored file of a transfer syntax.
+PixelsSha256 = Callable[[Path, str], str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Arrival:
     """All that is known about one arrived instance."""
@@ -34,7 +61,7 @@ class _Arrival:
     instance: Instance
     reception: Reception
     sha256: str
-    pixels_sha256: str
+    pixels_sha256: PixelsSha256
 
 
 def add(
@@ -43,7 +70,7 @@ def add(
     reception: Reception,
     *,
     sha256: str,
-    pixels_sha256: str = "",
+    pixels_sha256: PixelsSha256 = lambda _path, _syntax: "",
 ) -> Added:
     """Record one arrived instance, whose file is durable, in one transaction; idempotent.
 
@@ -52,8 +79,9 @@ def add(
     sha256
         Of the stored file, hex: also its address in the store.
     pixels_sha256
-        Of the value of its pixel data. An instance that replaces another one with the same pixels
-        and tags opens no new generation.
+        Gives the hash of the pixel data in a stored file of a transfer syntax, empty if there is
+        none. An instance that replaces another one with the same pixels and tags opens no new
+        generation: both are hashed then, and only then.
     """
     arrival = _Arrival(
         instance=instance, reception=reception, sha256=sha256, pixels_sha256=pixels_sha256
@@ -61,12 +89,16 @@ def add(
     with engine.begin() as connection:
         meaning = _admit(connection, arrival)
         _remember(connection, arrival, meaning)
+        sys.audit("pellucid.ledger.instance_written")
+    sys.audit("pellucid.ledger.instance_committed")
     return meaning
 
 
 def add_ours(engine: Engine, instance: Instance, reception: Reception, *, sha256: str) -> Added:
     """Record that a result of this node came back: a reception row and nothing else."""
-    arrival = _Arrival(instance=instance, reception=reception, sha256=sha256, pixels_sha256="")
+    arrival = _Arrival(
+        instance=instance, reception=reception, sha256=sha256, pixels_sha256=lambda *_: ""
+    )
     with engine.begin() as connection:
         _remember(connection, arrival, Added.OURS)
     return Added.OURS
@@ -98,12 +130,15 @@ def is_ours(engine: Engine, sop_instance_uid: str) -> bool:
 
 
 def _admit(connection: Connection, arrival: _Arrival) -> Added:
-    instance = arrival.instance
-    if _is_ours(connection, instance.sop_instance_uid):
+    study, known = _locked_study(connection, arrival), _known(connection, arrival)
+    if known.is_ours:
         return Added.OURS
-    study = _study(connection, arrival)
-    held = _held(connection, instance.sop_instance_uid)
-    reason = _contradiction(instance, study, held)
+    if study is None:
+        study = _new_study(connection, arrival)
+        # Another receiver may have made it, and written into it.
+        known = _known(connection, arrival)
+    held = _held(connection, arrival.instance.sop_instance_uid) if known.is_held else []
+    reason = _contradiction(arrival.instance, study, held)
     if reason:
         _set_aside(connection, arrival, held, reason)
         return Added.CONFLICT
@@ -113,11 +148,28 @@ def _admit(connection: Connection, arrival: _Arrival) -> Added:
     old = _current(held)
     generation = None if old is None else _replace(connection, arrival, study, old)
     _insert(connection, arrival, generation)
+    if not known.has_series:
+        _insert_series(connection, arrival)
     _grow(connection, arrival, study, counts=generation is None)
     return Added.NEW if old is None else Added.REPLACED
 
 
-def _study(connection: Connection, arrival: _Arrival) -> Row[Any]:
+def _locked_study(connection: Connection, arrival: _Arrival) -> Row[Any] | None:
+    given = {"study_uid": arrival.instance.study_instance_uid}
+    return connection.execute(_LOCK_STUDY, given).one_or_none()
+
+
+def _known(connection: Connection, arrival: _Arrival) -> Row[Any]:
+    """Return what is there already of an instance; to be asked with its study locked."""
+    given = {
+        "sop_uid": arrival.instance.sop_instance_uid,
+        "study_uid": arrival.instance.study_instance_uid,
+        "series_uid": arrival.instance.series_instance_uid,
+    }
+    return cast(Row[Any], connection.execute(_KNOWN, given).one())
+
+
+def _new_study(connection: Connection, arrival: _Arrival) -> Row[Any]:
     """Return the locked row of the study, made if this is its first instance."""
     uid, at = arrival.instance.study_instance_uid, arrival.reception.at
     row = {
@@ -131,8 +183,7 @@ def _study(connection: Connection, arrival: _Arrival) -> Row[Any]:
         "quarantine_reason": "",
     }
     insert_missing(connection, schema.study, [row])
-    query = select(schema.study).where(schema.study.c.study_instance_uid == uid)
-    return connection.execute(query.with_for_update()).one()
+    return connection.execute(_LOCK_STUDY, {"study_uid": uid}).one()
 
 
 def _held(connection: Connection, sop_instance_uid: str) -> list[Row[Any]]:
@@ -202,12 +253,16 @@ def _insert(connection: Connection, arrival: _Arrival, generation: int | None) -
             patient_id=instance.patient_id,
             tags=dict(instance.tags),
             sha256=arrival.sha256,
-            pixels_sha256=arrival.pixels_sha256,
+            pixels_sha256="",
             path=str(instance.path),
             generation=generation,
             arrived=arrival.reception.at,
         )
     )
+
+
+def _insert_series(connection: Connection, arrival: _Arrival) -> None:
+    instance = arrival.instance
     series = {
         "study_instance_uid": instance.study_instance_uid,
         "series_instance_uid": instance.series_instance_uid,
@@ -217,8 +272,11 @@ def _insert(connection: Connection, arrival: _Arrival, generation: int | None) -
 
 
 def _same_content(old: Row[Any], arrival: _Arrival) -> bool:
-    same_pixels = arrival.pixels_sha256 != "" and old.pixels_sha256 == arrival.pixels_sha256
-    return same_pixels and dict(old.tags) == dict(arrival.instance.tags)
+    new = arrival.instance
+    if dict(old.tags) != dict(new.tags) or old.transfer_syntax_uid != new.transfer_syntax_uid:
+        return False
+    before = arrival.pixels_sha256(Path(old.path), old.transfer_syntax_uid)
+    return before != "" and before == arrival.pixels_sha256(new.path, new.transfer_syntax_uid)
 
 
 def _repeat(connection: Connection, arrival: _Arrival) -> None:

@@ -46,7 +46,15 @@ def receive(engine, instance, content="a", *, pixels="", seconds=0, calling_ae="
         at=LONG_AGO + timedelta(seconds=seconds),
     )
     digest = f"{instance.sop_instance_uid}-{content}".rjust(64, "0")
-    return instances.add(engine, instance, reception, sha256=digest, pixels_sha256=pixels)
+    if pixels:
+        instance = replace(instance, path=Path(f"{instance.path}@{pixels}"))
+    return instances.add(
+        engine,
+        instance,
+        reception,
+        sha256=digest,
+        pixels_sha256=lambda path, _: path.name.partition("@")[2],
+    )
 
 
 def complete(engine, *, route="head", selected=frozenset(), study=STUDY):
@@ -106,7 +114,7 @@ def test_changed_pixels_open_a_study_again_and_same_pixels_do_not(engine):
     receive(engine, make_instance(path=Path("/data/changed")), "c", pixels="y")
 
     assert unchanged is StudyState.COMPLETE
-    assert instances.of_study(engine, STUDY, 1)[0].path == Path("/data/recoded")
+    assert instances.of_study(engine, STUDY, 1)[0].path == Path("/data/recoded@x")
     assert studies.state(engine, STUDY) is StudyState.RECEIVING
 
 

@@ -1,0 +1,184 @@
+"""One instance on its way in: from the first byte of its data set to the status that answers it."""
+
+import logging
+import re
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from dicom_io.errors import DicomInputError
+from dicom_io.header import identify
+from dicom_io.part10 import data_set_start, part10_head
+from dicom_io.pixel_hash import pixels_sha256
+from dicom_io.structure import Structure, read_structure
+from node.command_set import StoreRequest
+from node.errors import StorageFullError
+from node.ledger import instances
+from node.ledger.engine import DBAPIError, Engine
+from node.ledger.instances import Added
+from node.store import Part, Stored
+from node.task import Reception
+
+logger = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+#: PS3.4 Table B.2-1 and PS3.7 C.4, C.5.
+PROCESSING_FAILURE = 0x0110
+INVALID_SOP_INSTANCE = 0x0117
+OUT_OF_RESOURCES = 0xA700
+DATA_SET_MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+#: PS3.5 9.1, but leading zeros are let pass: old scanners write them, and they harm nothing.
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where what arrives goes."""
+
+    engine: Engine
+    #: The data folder, which holds the store.
+    data: Path
+    #: Free space that must remain.
+    floor_bytes: int
+    #: Our Device UID: what carries it comes from here.
+    device_uid: str
+
+
+class Arrival:
+    """One instance, written to disk while it comes; what is not whole at the end leaves nothing.
+
+    Parameters
+    ----------
+    request
+        What the command set announces.
+    transfer_syntax_uid
+        Of the presentation context.
+    reception
+        Who sends it, and when.
+    """
+
+    def __init__(
+        self,
+        request: StoreRequest,
+        transfer_syntax_uid: str,
+        reception: Reception,
+        destination: Destination,
+    ) -> None:
+        self._request = request
+        self._syntax = transfer_syntax_uid
+        self._reception = reception
+        self._destination = destination
+        self._open = ExitStack()
+        self._part: Part | None = None
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> Self:
+        uids = (self._request.sop_class_uid, self._request.sop_instance_uid)
+        if all(map(_is_uid, uids)):
+            self._try_to_write(part10_head(*uids, self._syntax))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def write(self, content: memoryview) -> None:
+        """Take the next piece of its data set; never raises."""
+        if self._part is not None and self._failure is None:
+            self._try_to_write(content)
+
+    def finish(self) -> int:
+        """Return the status; 0x0000 only for what is durable and in the ledger; never raises."""
+        sys.audit("pellucid.receive.arrived")
+        try:
+            return self._keep()
+        except DicomInputError as error:
+            return self._refused(CANNOT_UNDERSTAND, f"{type(error).__name__}: {error}")
+        except StorageFullError as error:
+            extra = {"event": "store_full"}
+            logger.error("no room to receive: free some", extra=extra)  # noqa: TRY400
+            return self._refused(OUT_OF_RESOURCES, str(error))
+        except (OSError, MemoryError, DBAPIError) as error:
+            return self._refused(OUT_OF_RESOURCES, type(error).__name__)
+        except Exception as error:  # noqa: BLE001 (an entry point: nothing above it decides)
+            # Without the traceback: its messages may quote a patient's values.
+            return self._refused(PROCESSING_FAILURE, type(error).__name__)
+
+    def _try_to_write(self, content: bytes | memoryview) -> None:
+        try:
+            if self._part is None:
+                destination = self._destination
+                part = Part(destination.data, floor_bytes=destination.floor_bytes)
+                self._part = self._open.enter_context(part)
+            self._part.write(content)
+        except (OSError, MemoryError) as error:
+            # The sender goes on, and hears of it when it awaits its answer.
+            self._failure = error
+
+    def _keep(self) -> int:
+        if self._failure is not None:
+            raise self._failure
+        if self._part is None:
+            return self._refused(INVALID_SOP_INSTANCE, "identity")
+        with (
+            self._part.mapped() as content,
+            content[data_set_start(content) :] as data_set,
+        ):
+            structure = read_structure(data_set, self._syntax)
+        status = _identity_status(structure, self._request)
+        if status != SUCCESS:
+            return self._refused(status, "identity")
+        stored = self._part.keep()
+        self._record(structure, stored)
+        return SUCCESS
+
+    def _record(self, structure: Structure, stored: Stored) -> None:
+        engine = self._destination.engine
+        instance = identify(structure, transfer_syntax_uid=self._syntax, path=stored.path)
+        if self._destination.device_uid in structure.device_uids:
+            instances.add_ours(engine, instance, self._reception, sha256=stored.sha256)
+            return
+        meaning = instances.add(
+            engine,
+            instance,
+            self._reception,
+            sha256=stored.sha256,
+            pixels_sha256=pixels_sha256,
+        )
+        if meaning is Added.CONFLICT:
+            logger.error(
+                "two patients or studies under one UID: the study is quarantined, correct it at "
+                "its source",
+                extra={"event": "conflict", "study": instance.study_instance_uid},
+            )
+
+    def _refused(self, status: int, reason: str) -> int:
+        logger.warning(
+            "instance refused",
+            extra={
+                "event": "instance_refused",
+                "status": f"0x{status:04X}",
+                "reason": reason,
+                "calling_ae": self._reception.calling_ae,
+            },
+        )
+        return status
+
+
+def _identity_status(structure: Structure, request: StoreRequest) -> int:
+    uids = structure.uids
+    if not all(uids.values()):
+        return CANNOT_UNDERSTAND
+    if not all(map(_is_uid, uids.values())):
+        return INVALID_SOP_INSTANCE
+    announced = (request.sop_class_uid, request.sop_instance_uid)
+    if (uids["SOPClassUID"], uids["SOPInstanceUID"]) != announced:
+        return DATA_SET_MISMATCH
+    return SUCCESS
+
+
+def _is_uid(text: str) -> bool:
+    return _UID.fullmatch(text) is not None

@@ -1,0 +1,164 @@
+"""The messages of an association, put together from fragments; here C-STORE, elsewhere the rest."""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, ExitStack
+from enum import Enum, auto
+from typing import Protocol
+
+from node.command_set import StoreRequest, read_command
+from node.upper_layer import P_DATA, Fragment, ProtocolError, fragments, pdu_head
+
+#: PS3.7 9.1.1.1: a request to store that no data set follows.
+NOTHING_SENT = 0xC000
+_LARGEST_COMMAND = 1 << 16
+#: Of one message that is no C-STORE, and so is held in memory by whoever takes it.
+_LARGEST_OTHER = 1 << 23
+
+
+class Arriving(Protocol):
+    """One instance on its way in."""
+
+    def write(self, content: memoryview) -> None:
+        """Take the next piece of its data set; never raises."""
+
+    def finish(self) -> int:
+        """Return the status to answer, now that all of it has come; never raises."""
+
+
+#: Begins to take one instance, which comes over the presentation context of that number.
+Begin = Callable[[StoreRequest, int], AbstractContextManager[Arriving]]
+#: Sends the status that a request has over the presentation context of that number.
+Answer = Callable[[StoreRequest, int, int], None]
+
+
+class _Awaited(Enum):
+    COMMAND = auto()
+    DATA_SET = auto()
+    #: The data set of a message that is no C-STORE.
+    OTHER = auto()
+
+
+class Messages:
+    """Takes the C-STORE requests of an association, and returns what belongs to other services.
+
+    Parameters
+    ----------
+    storable
+        Numbers of the presentation contexts over which instances may come.
+    begin, answer
+        See there.
+    """
+
+    def __init__(self, storable: Collection[int], begin: Begin, answer: Answer) -> None:
+        self._storable = storable
+        self._begin = begin
+        self._answer = answer
+        self._awaited = _Awaited.COMMAND
+        self._context_id = 0
+        self._command = bytearray()
+        self._request: StoreRequest | None = None
+        self._arriving: Arriving | None = None
+        self._open = ExitStack()
+        #: PDUs of a message that is not known to be a C-STORE, and their bytes so far.
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._is_other = False
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._awaited is not _Awaited.COMMAND or bool(self._command)
+
+    def take(self, body: memoryview) -> list[bytes]:
+        """Take the body of a P-DATA-TF PDU; return the PDUs that another service must read.
+
+        Raises
+        ------
+        ProtocolError
+            The fragments do not make messages (PS3.7 6.3.1, PS3.8 annex E), or one that is no
+            C-STORE is too large.
+        """
+        if self._awaited is not _Awaited.DATA_SET:
+            self._keep(pdu_head(P_DATA, len(body)) + bytes(body))
+        for fragment in fragments(body):
+            self._take_fragment(fragment)
+        if self._is_other:
+            others, self._kept = self._kept, []
+            self._is_other = self._awaited is _Awaited.OTHER
+            return others
+        if self._awaited is _Awaited.DATA_SET or not self.is_amid:
+            self._forget_kept()
+        return []
+
+    def close(self) -> None:
+        """Drop what has not come whole."""
+        self._open.close()
+        self._arriving = None
+        self._awaited = _Awaited.COMMAND
+        self._command.clear()
+        self._forget_kept()
+        self._is_other = False
+
+    def _keep(self, pdu: bytes) -> None:
+        self._kept_bytes += len(pdu)
+        if self._kept_bytes > _LARGEST_OTHER:
+            raise ProtocolError(f"a message of more than {_LARGEST_OTHER} bytes is no C-STORE")
+        self._kept.append(pdu)
+
+    def _forget_kept(self) -> None:
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def _take_fragment(self, fragment: Fragment) -> None:
+        if self.is_amid and fragment.context_id != self._context_id:
+            raise ProtocolError("a message changes its presentation context")
+        if fragment.is_command != (self._awaited is _Awaited.COMMAND):
+            raise ProtocolError("command set and data set come in the wrong order")
+        match self._awaited:
+            case _Awaited.COMMAND:
+                self._take_command(fragment)
+            case _Awaited.DATA_SET:
+                self._take_data(fragment)
+            case _Awaited.OTHER if fragment.is_last:
+                self._awaited = _Awaited.COMMAND
+                self._kept_bytes = 0
+
+    def _take_command(self, fragment: Fragment) -> None:
+        if self._is_other:
+            raise ProtocolError("two messages share a PDU, and not both are C-STORE")
+        self._context_id = fragment.context_id
+        self._command += fragment.content
+        if len(self._command) > _LARGEST_COMMAND:
+            raise ProtocolError(f"a command set of more than {_LARGEST_COMMAND} bytes")
+        if not fragment.is_last:
+            return
+        command = read_command(bytes(self._command))
+        self._command.clear()
+        request = command.store_request if command else None
+        if request is not None and fragment.context_id in self._storable:
+            self._begin_instance(request)
+            return
+        if not self._kept:
+            raise ProtocolError("two messages share a PDU, and not both are C-STORE")
+        self._is_other = True
+        if command is not None and command.has_data_set:
+            self._awaited = _Awaited.OTHER
+
+    def _begin_instance(self, request: StoreRequest) -> None:
+        if not request.has_data_set:
+            self._answer(request, self._context_id, NOTHING_SENT)
+            return
+        self._request = request
+        self._arriving = self._open.enter_context(self._begin(request, self._context_id))
+        self._awaited = _Awaited.DATA_SET
+
+    def _take_data(self, fragment: Fragment) -> None:
+        if self._arriving is None or self._request is None:
+            raise ProtocolError("a data set without a command")
+        self._arriving.write(fragment.content)
+        if fragment.is_last:
+            with self._open:
+                status = self._arriving.finish()
+            self._arriving = None
+            self._awaited = _Awaited.COMMAND
+            self._answer(self._request, self._context_id, status)

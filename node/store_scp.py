@@ -1,0 +1,149 @@
+"""C-STORE over an established association, read straight from its connection.
+
+pynetdicom negotiates, and serves whatever else comes: it gets those PDUs as they were. Its own way
+leads each message through three queues and two threads, which sleep between two looks at them.
+"""
+
+import logging
+import select
+import socket
+import sys
+import time
+from typing import cast
+
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
+
+from node.command_set import StoreRequest, store_response
+from node.commitment import PUSH_MODEL
+from node.messages import Begin, Messages
+from node.upper_layer import P_DATA, ProtocolError, Wire, data_pdu, pdu_head
+
+logger = logging.getLogger(__name__)
+
+#: Between two PDUs.
+_IDLE_SECONDS = 30.0
+#: How soon it is noticed, while nothing comes, that pynetdicom has something to send or to end.
+_LOOK_SECONDS = 0.25
+_LARGEST_REQUEST = 1 << 16
+_LARGEST_PDU = 1 << 20
+#: Established, and neither side has asked for its end (PS3.8 9.2.1).
+_ESTABLISHED = "Sta6"
+#: The connection is closed; a PDU is invalid (PS3.8 table 9-10).
+_CLOSED, _INVALID = "Evt17", "Evt19"
+#: Verification, and storage commitment.
+_NO_STORAGE = ("1.2.840.10008.1.1", PUSH_MODEL)
+
+
+class StoreScp:
+    """Reads one association, in the thread of its upper layer and in the place of pynetdicom.
+
+    Parameters
+    ----------
+    association
+        Whose connection is open, and which nobody has read from yet.
+    begin
+        Called for every C-STORE request.
+    """
+
+    def __init__(self, association: Association, begin: Begin) -> None:
+        self._association = association
+        self._begin = begin
+        self._dul = association.dul
+        transport = cast(AssociationSocket, self._dul.socket)
+        self._wire = Wire(cast(socket.socket, transport.socket))
+        self._poll = select.poll()
+        self._poll.register(self._wire.fileno(), select.POLLIN)
+        self._messages: Messages | None = None
+        self._read_for_pynetdicom = self._dul._read_pdu_data  # noqa: SLF001 (no public hook)
+        transport.recv = self._bounded  # type: ignore[method-assign, assignment]
+        self._dul._read_pdu_data = self.read  # type: ignore[method-assign]  # noqa: SLF001
+
+    def read(self) -> None:
+        """Take what comes until pynetdicom has something to do; called when bytes are there."""
+        if self._dul.state_machine.current_state != _ESTABLISHED:
+            self._read_for_pynetdicom()
+            return
+        # The association's own thread has nothing to do meanwhile, and would look all the time.
+        checkpoint = self._association._reactor_checkpoint  # noqa: SLF001 (no public hook)
+        checkpoint.clear()
+        try:
+            while self._take_pdu() and self._wait():
+                pass
+        except ProtocolError as error:
+            self._end(_INVALID, str(error))
+        except OSError as error:
+            self._end(_CLOSED, str(error) or type(error).__name__)
+        finally:
+            checkpoint.set()
+
+    def close(self) -> None:
+        """Drop what has not come whole."""
+        if self._messages is not None:
+            self._messages.close()
+
+    def _bounded(self, count: int) -> bytearray:
+        """Return bytes for pynetdicom, which would believe any length and wait for ever."""
+        if count > _LARGEST_REQUEST and self._dul.state_machine.current_state != _ESTABLISHED:
+            raise ConnectionAbortedError(f"a PDU of {count} bytes before an association")
+        return bytearray(self._wire.exactly(count))
+
+    def _take_pdu(self) -> bool:
+        """Take one PDU; return whether pynetdicom has nothing to do with it."""
+        head = self._wire.head(_IDLE_SECONDS)
+        if head is None:
+            raise ConnectionResetError("closed by the peer")
+        kind, length = head
+        if length > _LARGEST_PDU:
+            raise ProtocolError(f"a PDU of {length} bytes, at most {_LARGEST_PDU} are read")
+        body = self._wire.body(length)
+        if kind == P_DATA:
+            others = self._taking().take(body)
+        else:
+            self.close()
+            others = [pdu_head(kind, length) + bytes(body)]
+        for pdu in others:
+            self._wire.give_back(pdu)
+            self._read_for_pynetdicom()
+        return not others
+
+    def _taking(self) -> Messages:
+        if self._messages is None:
+            storable = {
+                int(context.context_id or 0)
+                for context in self._association.accepted_contexts
+                if context.as_scp and context.abstract_syntax not in _NO_STORAGE
+            }
+            self._messages = Messages(storable, self._begin, self._answer)
+        return self._messages
+
+    def _answer(self, request: StoreRequest, context_id: int, status: int) -> None:
+        self._wire.send(data_pdu(context_id, store_response(request, status)))
+        sys.audit("pellucid.receive.answered")
+
+    def _wait(self) -> bool:
+        """Return whether there is more to read; False when pynetdicom has something to do."""
+        deadline = time.monotonic() + _IDLE_SECONDS
+        while not self._is_wanted_elsewhere():
+            if self._wire.is_pending() or self._poll.poll(_LOOK_SECONDS * 1000):
+                return True
+            if time.monotonic() > deadline:
+                raise ProtocolError(f"nothing came for {_IDLE_SECONDS:.0f} s")
+        return False
+
+    def _is_wanted_elsewhere(self) -> bool:
+        has_to_send = not self._dul.to_provider_queue.empty()
+        ends = self._association._kill or self._dul._kill_thread  # noqa: SLF001 (no public hook)
+        return has_to_send or ends
+
+    def _end(self, event: str, reason: str) -> None:
+        """Have pynetdicom end the association, and say so."""
+        amid = self._messages is not None and self._messages.is_amid
+        self.close()
+        self._dul.event_queue.put(event)
+        if amid or event == _INVALID:
+            logger.warning(
+                "association ended: %s",
+                reason,
+                extra={"event": "association_broken", "amid_a_message": amid},
+            )
