@@ -10,9 +10,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from node.commands.decide_cli import cancel, dismiss, quarantine_app, retry
 from node.commands.explainers_cli import explainers
 from node.commands.models_cli import models_app
-from node.commands.options import ConfigOption, JsonOption, Retriable, TitleOption
+from node.commands.options import ConfigOption, JsonOption, TitleOption
 from node.commands.retract_cli import retract
 from node.commands.validate_cli import validate
 from node.log import LogStyle, configure_logging, safe_text, tell_thread_errors
@@ -37,6 +38,10 @@ app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.command("explainers")(explainers)
 app.command("retract")(retract)
+app.command("retry")(retry)
+app.command("cancel")(cancel)
+app.command("dismiss")(dismiss)
+app.add_typer(quarantine_app, name="quarantine")
 app.command("validate")(validate)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of DICOM files.")]
@@ -282,30 +287,6 @@ def status(
             nothing = "none: no route wants it, or not yet" if title == "Tasks" else "nothing"
             print_table(title, rows, empty=f"{title}: {nothing}")
     raise typer.Exit(1 if waits else 0)
-
-
-@app.command()
-def retry(
-    kind: Annotated[Retriable, typer.Argument(help="What waits.")],
-    which: Annotated[
-        str, typer.Argument(metavar="ID", help="Its id, as status tells it; a destination's name.")
-    ],
-    config: ConfigOption = None,
-) -> None:
-    """Have what waits for a person tried again, with fresh attempts; or a waiting delivery now.
-
-    With destination, all deliveries that are parked for a peer.
-
-    Works beside a running node. Remove the cause first.
-
-    Examples: [bold]pellucid retry task 12[/bold], [bold]pellucid retry delivery 40[/bold],
-    [bold]pellucid retry destination pacs[/bold]
-    """
-    from node.commands import status as command
-    from node.commands.setting import configuration
-
-    what = command.retry(configuration(config), kind, which, datetime.now(UTC))
-    typer.echo(f"{what}: tried again by the running node, or by the next one")
 
 
 @app.command()

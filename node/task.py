@@ -51,6 +51,9 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (State.PARKED, State.READY),
         (State.FAILED, State.READY),
         (State.QUARANTINED, State.READY),
+        (State.PARKED, State.CANCELLED),
+        (State.FAILED, State.CANCELLED),
+        (State.QUARANTINED, State.CANCELLED),
     }
 )
 
@@ -64,7 +67,7 @@ class DeliveryState(StrEnum):
     PARKED = "parked"
     #: The destination said no for good.
     REFUSED = "refused"
-    #: Superseded or retracted before it was there: never sent.
+    #: Superseded, retracted, or given up by a person before it was there: never sent.
     WITHDRAWN = "withdrawn"
 
 

@@ -1,4 +1,4 @@
-"""``pellucid status`` and ``retry``: what stands where, and what a person has to do."""
+"""``pellucid status``: what stands where, and what a person has to do."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,10 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from node.commands import not_taken, storage
-from node.commands.options import Retriable
-from node.commands.output import FindingError, MisuseError, counted
+from node.commands.output import FindingError, counted
 from node.config import Config
-from node.errors import TransitionError
 from node.ledger import confirmations, outbox, tasks
 from node.ledger.engine import Engine, open_ledger
 from node.ledger.status import (
@@ -35,7 +33,7 @@ _ADVICE: Mapping[tuple[str, str], str] = {
     ("task", State.FAILED): "report it, it is a mistake of ours; try again: "
     "pellucid retry task {id}",
     ("task", State.QUARANTINED): "it ended its process twice: look into the log, then: "
-    "pellucid retry task {id}",
+    "pellucid quarantine release {id} --reason ...",
     ("task", State.REJECTED): "send the study again when it is mended; if the route is not meant "
     "for such a study, narrow its select or when",
     ("delivery", DeliveryState.PARKED): "remove the cause, then: pellucid retry delivery {id}",
@@ -44,7 +42,7 @@ _ADVICE: Mapping[tuple[str, str], str] = {
     ("delivery", DeliveryState.WAITING): "add the peer to node.toml again, and restart the node",
     ("study", "expired"): "it is analyzed when all of it is here: send the whole study again",
     ("study", "quarantined"): "correct it at its source and send it under a new Study Instance "
-    "UID; this one stays closed",
+    "UID, or, if what came first is right: pellucid quarantine release {id} --reason ...",
 }
 
 
@@ -152,54 +150,6 @@ def waits_for_a_person(content: Mapping[str, Any]) -> bool:
     """Return whether anything of what ``study_status`` told does."""
     rows = (content, *content["tasks"], *content["deliveries"])
     return any(row["what_to_do"] and row["state"] != State.REJECTED for row in rows)
-
-
-def retry(config: Config, kind: Retriable, which: str, now: datetime) -> str:
-    """Have a task that waits for a person, or a delivery that is still owed, tried again now.
-
-    Parameters
-    ----------
-    which
-        Number of the task or delivery; name of the destination whose parked deliveries are meant.
-
-    Returns
-    -------
-    str
-        What is tried again, in words.
-
-    Raises
-    ------
-    MisuseError
-        There is none of that number or name; the task waits for no person; the delivery is
-        delivered.
-    """
-    engine = open_ledger(config.node.database)
-    if kind is Retriable.DESTINATION:
-        count = outbox.release_parked(engine, which, now)
-        if count == 0:
-            raise MisuseError(f"no delivery to {which!r} is parked")
-        return f"{counted(count, 'object')} owed to {which}"
-    _retry_one(engine, kind, _number(which), now)
-    return f"{kind} {which}"
-
-
-def _number(which: str) -> int:
-    if not which.isdecimal():
-        raise MisuseError(f"{which!r} is no number; status tells the id of each")
-    return int(which)
-
-
-def _retry_one(engine: Engine, kind: Retriable, number: int, now: datetime) -> None:
-    if kind is Retriable.DELIVERY:
-        if not outbox.release(engine, number, now):
-            raise MisuseError(
-                f"delivery {number} is delivered already, or does not exist, or was withdrawn"
-            )
-        return
-    try:
-        tasks.retry(engine, number, now)
-    except TransitionError as error:
-        raise MisuseError(str(error)) from error
 
 
 def _node_words(*, runs: bool) -> str:

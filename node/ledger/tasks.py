@@ -257,26 +257,17 @@ def retry(engine: Engine, task_id: int, now: datetime) -> None:
         It is in another state, does not exist, or its study is quarantined.
     """
     with engine.begin() as connection:
-        before = _state(connection, task_id)
-        if before not in (State.PARKED, State.FAILED, State.QUARANTINED):
-            raise TransitionError(f"task {task_id} is {before}: it waits for no person")
-        _require_open(connection, task_id)
-        change = Change(before=before, after=State.READY, now=now, error="", actor=_OPERATOR)
-        move(connection, change, task.c.id == task_id, attempt=0, deaths=0, not_before=now)
+        retry_in(connection, task_id, now)
 
 
-def cancel(engine: Engine, task_id: int, now: datetime) -> None:
-    """Cancel a ready or running task; the result of a running one will be thrown away.
-
-    Raises
-    ------
-    TransitionError
-        The task is in another state, or does not exist.
-    """
-    with engine.begin() as connection:
-        before = _state(connection, task_id)
-        change = Change(before=before, after=State.CANCELLED, now=now, actor=_OPERATOR)
-        move(connection, change, task.c.id == task_id, lease_until=None)
+def retry_in(connection: Connection, task_id: int, now: datetime) -> None:
+    """Do what ``retry`` does inside the caller's transaction."""
+    before = _state(connection, task_id)
+    if before not in (State.PARKED, State.FAILED, State.QUARANTINED):
+        raise TransitionError(f"task {task_id} is {before}: it waits for no person")
+    _require_open(connection, task_id)
+    change = Change(before=before, after=State.READY, now=now, error="", actor=_OPERATOR)
+    move(connection, change, task.c.id == task_id, attempt=0, deaths=0, not_before=now)
 
 
 def cancel_all(

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 import node
 from node.errors import ATTEMPTS, TransitionError
-from node.ledger import instances, outbox, schema, studies, tasks
+from node.ledger import decisions, instances, outbox, schema, studies, tasks
 from node.ledger.engine import reading
 from node.task import TRANSITIONS, NewDelivery, PlannedTask, Priority, State
 from tests.build_ledger import LONG_AGO, new_ledger
@@ -36,6 +36,10 @@ def plan(engine, *priorities):
         for n, priority in enumerate(priorities or (Priority.ROUTINE,))
     ]
     return studies.complete(engine, STUDY, planned, now=at(0))
+
+
+def cancel(engine, task_id, now):
+    decisions.cancel_task(engine, task_id, reason="", now=now)
 
 
 def owed(uid="2.25.1", destination="pacs"):
@@ -224,12 +228,12 @@ def test_a_cancelled_running_task_throws_its_result_away(engine):
     (task_id,) = plan(engine)
     held = tasks.claim(engine, "w", at(1))
 
-    tasks.cancel(engine, task_id, at(2))
+    cancel(engine, task_id, at(2))
 
     assert not tasks.finish(engine, held, [owed()], at(3))
 
 
-@pytest.mark.parametrize("action", [tasks.retry, tasks.cancel])
+@pytest.mark.parametrize("action", [tasks.retry, cancel])
 def test_what_the_table_does_not_hold_is_refused(engine, action):
     plan(engine)
     held = tasks.claim(engine, "w", at(1))
@@ -313,7 +317,7 @@ def _apply(engine, held, move, ending=None, *, now):
         "hand_back": lambda: tasks.hand_back(engine, held, now),
         "give_up": lambda: tasks.give_up(engine, held, state=ending, error="e", now=now),
         "retry": lambda: tasks.retry(engine, held.id, now),
-        "cancel": lambda: tasks.cancel(engine, held.id, now),
+        "cancel": lambda: cancel(engine, held.id, now),
     }
     try:
         answer = actions[move]()
