@@ -13,9 +13,10 @@ from ai.errors import ExplanationCancelledError, ExplanationError, MeasureError
 from ai.model import Attribution, Explainer, Target
 from ai.quality import integrity
 from ai.quality.agreement import rank_agreement
-from ai.quality.faithfulness import comprehensiveness
+from ai.quality.faithfulness import measure_drops
 from ai.quality.plausibility import edge_correlation, intensity_correlation, plausibility
 from ai.quality.robustness import stability
+from ai.targets import ClassLogit
 from dicom_io.analysis import Cost, Explanation, MeasureValue
 
 #: An explanation that took more passes than these, forward and backward, is not made once more for
@@ -72,8 +73,8 @@ def measures_of(case: Case) -> Measures:
 
     A map that is no explanation at all has no other measure than that, and the residual of methods
     that have one. The body is asked for where the image has air around one, the stability of what
-    is cheap or insisted on; all others are always there. It takes 4 forward passes, and what the
-    explanation took once more.
+    is cheap or insisted on, what other classes lose where there are some; all others are always
+    there. It takes 4 forward passes, and what the explanation took once more.
     """
     attribution = case.attribution
     values = {"integrity": soundness(attribution, case.x)}
@@ -82,12 +83,10 @@ def measures_of(case: Case) -> Measures:
     warnings = []
     for name, measure in _MEASURES.items() if values["integrity"] == 1.0 else ():
         try:
-            value = measure(case)
+            values |= measure(case)
         except (MeasureError, ExplanationError) as error:
-            value = math.nan
+            values[name] = math.nan
             warnings.append(f"{name} was not measured: {error}")
-        if value is not None:
-            values[name] = value
     return Measures(
         values=tuple(MeasureValue(name=name, value=value) for name, value in values.items()),
         warnings=tuple(warnings),
@@ -146,39 +145,53 @@ def is_cheap(cost: Cost) -> bool:
     return cost.forwards + cost.backwards <= CHEAP_PASSES
 
 
-def _comprehensiveness(case: Case) -> float:
-    target = _WhileWanted(target=case.target, ended=case.ended)
-    f_x = float(case.attribution.f_x[0])
-    return comprehensiveness(case.network, case.x, target, case.attribution.values, f_x=f_x)
+def _faithfulness(case: Case) -> dict[str, float]:
+    values = case.attribution.values
+    if not bool((values.sum(dim=1) > 0).any()):
+        # What points nowhere is needed by no class.
+        return {"comprehensiveness": 0.0}
+    drops = measure_drops(
+        case.network,
+        case.x,
+        _WhileWanted(target=case.target, ended=case.ended),
+        values,
+        f_x=float(case.attribution.f_x[0]),
+        channel=case.target.channel if isinstance(case.target, ClassLogit) else None,
+    )
+    others = {} if drops.specificity is None else {"specificity": drops.specificity}
+    return {"comprehensiveness": drops.contrast, **others}
 
 
-def _stability(case: Case) -> float | None:
+def _stability(case: Case) -> dict[str, float]:
     if not is_cheap(case.attribution.cost) and "stability" not in case.insisted:
-        return None
+        return {}
     _require_wanted(case.ended)
     generator = torch.Generator().manual_seed(case.seed)
     value = stability(case.explain, case.x, case.attribution.values, generator=generator)
     # What was ended early is another map for another reason than the noise.
     _require_wanted(case.ended)
-    return float(value)
+    return {"stability": float(value)}
 
 
-def _plausibility(case: Case) -> float | None:
+def _plausibility(case: Case) -> dict[str, float]:
     body = body_mask(case.x)
-    return None if body is None else float(plausibility(case.attribution.values, body))
+    if body is None:
+        return {}
+    return {"plausibility": float(plausibility(case.attribution.values, body))}
 
 
-def _edges(case: Case) -> float:
-    return float(edge_correlation(case.attribution.values, case.x))
+def _edges(case: Case) -> dict[str, float]:
+    return {"edges": float(edge_correlation(case.attribution.values, case.x))}
 
 
-def _intensity(case: Case) -> float:
-    return float(intensity_correlation(case.attribution.values, case.x))
+def _intensity(case: Case) -> dict[str, float]:
+    return {"intensity": float(intensity_correlation(case.attribution.values, case.x))}
 
 
-#: Measures of a sound map by name, in the order in which they are told; None: nothing to say.
-_MEASURES: Mapping[str, Callable[[Case], float | None]] = {
-    "comprehensiveness": _comprehensiveness,
+#: What measures a sound map, in the order in which it is told: values by name, none where there is
+#: nothing to say. The name is that of what is missing if it could not be measured.
+_MEASURES: Mapping[str, Callable[[Case], Mapping[str, float]]] = {
+    "comprehensiveness": _faithfulness,
     "stability": _stability,
     "plausibility": _plausibility,
     "edges": _edges,

@@ -44,6 +44,7 @@ _TRUTH_RGB, _GOOD_RGB, _BAD_RGB = (80, 255, 120), (120, 235, 140), (255, 150, 11
 #: What the gate found, in the words of the picture.
 _WORDS = {
     "comprehensiveness": "the network does not need this place",
+    "specificity": "another finding needs this place more",
     "stability": "changes when the image hardly does",
     "plausibility": "much of it lies outside the head",
     "edges": "an image of edges",

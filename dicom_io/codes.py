@@ -249,6 +249,7 @@ _MEASURES = {
     "residual": "Axiom residual, relative",
     "comprehensiveness": "Comprehensiveness above displaced masks",
     "comprehensiveness_top": "Comprehensiveness of the most relevant tenth",
+    "specificity": "Loss of the class against that of another",
     "sufficiency": "Sufficiency of the focus",
     "stability": "Rank correlation under mild noise",
     "plausibility": "Relevance inside the body or organ",

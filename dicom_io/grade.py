@@ -5,7 +5,7 @@ from enum import StrEnum
 from dicom_io.analysis import Explanation, Verdict
 
 #: Without them a heatmap may show something else than what the model used.
-_FAITHFUL = frozenset({"comprehensiveness", "residual"})
+_FAITHFUL = frozenset({"comprehensiveness", "specificity", "residual"})
 #: What has to be among the checks that were passed for the best grade.
 _THOROUGH = frozenset({"comprehensiveness", "stability"})
 
@@ -19,7 +19,8 @@ class Grade(StrEnum):
     B = "B"
     #: One check failed: to be read with care.
     C = "C"
-    #: The heatmap may not show what the model used, several checks failed, or it is withheld.
+    #: The heatmap may not show what the model used for this, several checks failed, or it is
+    #: withheld.
     D = "D"
     #: Nothing was measured.
     NONE = "not measured"

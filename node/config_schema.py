@@ -118,6 +118,9 @@ class LimitsTable(Table):
     comprehensiveness: Number | None = Field(
         default=None, ge=-1, le=1, description="a contrast from -1 to 1"
     )
+    specificity: Number | None = Field(
+        default=None, ge=-1, le=1, description="a contrast from -1 to 1"
+    )
     stability: Number | None = Field(
         default=None, ge=-1, le=1, description="a rank correlation from -1 to 1"
     )

@@ -76,6 +76,16 @@ COMPREHENSIVENESS = Check(
     "elsewhere (contrast {value} of at most 1, more than {limit} is asked).",
     missing="It was not measured whether the highlighted region matters for the result.",
 )
+SPECIFICITY = Check(
+    measure="specificity",
+    # Another class loses three times as much. Of another class's map it loses nearly everything,
+    # and classes that share a place are no fault of a map (docs/decisions/0017-specificity.md).
+    limit=-0.5,
+    met=_at_least,
+    failed="Hiding the highlighted region costs another finding of the model more than this one "
+    "(contrast {value} of at least -1, at least {limit} is asked).",
+    missing="It was not measured whether the highlighted region matters more for another finding.",
+)
 STABILITY = Check(
     measure="stability",
     limit=0.7,
@@ -113,7 +123,7 @@ INTENSITY = Check(
 CHECKS: Mapping[str, Check] = {
     check.measure: check
     for check in (
-        *(INTEGRITY, RESIDUAL, COMPREHENSIVENESS),
+        *(INTEGRITY, RESIDUAL, COMPREHENSIVENESS, SPECIFICITY),
         *(STABILITY, PLAUSIBILITY, EDGES, INTENSITY),
     )
 }
@@ -141,12 +151,13 @@ def checks_for(method: str, measured: Collection[str], settings: GateSettings) -
         Name of the explainer.
     measured
         Names of the measures that there are. A residual is asked of whatever states one, and of
-        the methods that always do; the part inside the body where there is one; stability where
-        it is measured, or has a limit of its own.
+        the methods that always do; the part inside the body where there is one; what other
+        classes lose where there are some; stability where it is measured, or has a limit of its
+        own.
     """
     if not settings.measure:
         return (INTEGRITY,)
-    asked = _ALWAYS | ({"plausibility", "stability", "residual"} & set(measured))
+    asked = _ALWAYS | ({"specificity", "plausibility", "stability", "residual"} & set(measured))
     asked |= {"stability"} & set(settings.limits)
     asked |= {"residual"} if method in _ADDING_UP else set()
     approached = {"residual": _APPROACHING[method]} if method in _APPROACHING else {}

@@ -13,8 +13,8 @@ from ai.quality.intervals import RESAMPLES, Interval, bootstrap_interval
 
 #: Measures that are averaged over cases, in the order in which they are told.
 MEASURES = (
-    "mass", "rank", "pointing", "iou", "hit", "comprehensiveness", "sufficiency", "stability",
-    "plausibility", "edges", "intensity", "gini", "extent",
+    "mass", "rank", "pointing", "iou", "hit", "comprehensiveness", "specificity",
+    "sufficiency", "stability", "plausibility", "edges", "intensity", "gini", "extent",
 )  # fmt: skip
 #: Fewer cases give no interval worth the name.
 LEAST_CASES = 3

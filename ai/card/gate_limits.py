@@ -13,6 +13,7 @@ from ai.card.words import counted
 #: Measures that a limit can be drawn for, and whether higher is better.
 HIGHER_IS_BETTER = {
     "comprehensiveness": True,
+    "specificity": True,
     "stability": True,
     "plausibility": True,
     "edges": False,

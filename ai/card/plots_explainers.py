@@ -18,6 +18,7 @@ _TITLES = {
     "pointing": "peak in the truth",
     "iou": "outline against truth (IoU)",
     "comprehensiveness": "comprehensiveness",
+    "specificity": "specificity",
     "sufficiency": "sufficiency",
     "stability": "stability under noise",
     "gini": "compactness (Gini)",

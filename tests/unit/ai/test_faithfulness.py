@@ -12,6 +12,7 @@ from ai.quality.faithfulness import (
     focus_mask,
     measure_drops,
     measure_gains,
+    specificity,
     sufficiency,
     top_mask,
 )
@@ -255,3 +256,70 @@ def test_a_network_in_training_mode_is_refused():
         comprehensiveness(
             classifier().train(), image(1, 1, 16, 16), ClassLogit(0), image(1, 1, 16, 16)
         )
+
+
+def shared(x, *shares):
+    """Classes that see the same in the spot, each as many times as strongly."""
+    weight = torch.zeros_like(x[0])
+    weight[:, *SPOT] = (x - blurred(x))[0][:, *SPOT]
+    return Linear(torch.stack([share * weight for share in shares])).eval()
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ((0.0,), 1.0),
+        ((-2.0,), 1.0),
+        ((1.0,), 0.0),
+        ((3.0,), -0.5),
+        ((0.5, 3.0, -7.0), -0.5),
+        ((1 / 3, 0.1), 0.5),
+    ],
+)
+def test_specificity_is_the_contrast_with_the_class_that_loses_most(others, expected):
+    x = image(1, 1, 16, 16)
+
+    value = specificity(shared(x, 1.0, *others), x, ClassLogit(0), pointing_at(*SPOT))
+
+    # Of losses 1 and c it is (1 - c) / (1 + c), whatever is hidden.
+    assert value == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_map_of_another_class_is_as_unspecific_as_can_be():
+    x = image(1, 1, 16, 16)
+
+    value = specificity(shared(x, 0.0, 1.0), x, ClassLogit(0), pointing_at(*SPOT))
+
+    assert value == -1.0
+
+
+def test_logits_that_lie_higher_are_no_loss():
+    x = image(1, 1, 16, 16)
+    network = shared(x, 1.0, 0.5)
+    network.bias.data += torch.tensor([-40.0, 900.0])
+
+    value = specificity(network, x, ClassLogit(0), pointing_at(*SPOT))
+
+    assert value == pytest.approx(1 / 3, abs=1e-2)
+
+
+def test_one_class_has_no_others_and_a_map_of_nothing_is_of_none():
+    x, values = image(1, 1, 16, 16), pointing_at(*SPOT)
+
+    assert specificity(SpotTexture().eval(), x, ClassLogit(0), values) is None
+    assert specificity(shared(x, 1.0, 0.5), x, ClassLogit(0), -values) == 0.0
+    assert specificity(shared(x, 0.0, 0.0), x, ClassLogit(0), values) == 0.0
+
+
+def test_the_other_classes_are_noted_on_the_same_passes():
+    x, seen = image(1, 1, 16, 16), []
+    network = shared(x, 1.0, 0.5)
+    network.register_forward_hook(lambda _module, args, _output: seen.append(len(args[0])))
+
+    known = measure_drops(network, x, ClassLogit(0), pointing_at(*SPOT), f_x=1.0, channel=0)
+    unknown = measure_drops(network, x, ClassLogit(0), pointing_at(*SPOT), channel=0)
+
+    assert sum(seen) == 4 + 5
+    assert known.others == pytest.approx(unknown.others)
+    assert len(known.others) == 1
+    assert measure_drops(network, x, ClassLogit(0), pointing_at(*SPOT)).others == ()

@@ -16,7 +16,7 @@ from ai.explainers.saliency import Saliency
 from ai.measure import Case, family_of, faults_of, measures_of, with_agreement
 from ai.model import Attribution
 from ai.quality.controls import intensity_map, random_map, sobel_map
-from ai.targets import ClassLogit
+from ai.targets import ClassLogit, LogitMargin
 from dicom_io.analysis import Cost, Explanation, Heatmap, MeasureValue
 from tests.build_networks import Linear
 
@@ -67,7 +67,7 @@ def measured(values, *, x=None, network=None, cost=CHEAP, **changes):
         attribution=attribution,
         network=network,
         x=x,
-        target=ClassLogit(0),
+        target=changes.pop("target", ClassLogit(0)),
         explain=changes.pop("explain", lambda _: values),
         **changes,
     )
@@ -88,6 +88,44 @@ def test_a_map_of_what_the_network_uses_is_good_by_every_measure():
     assert found["plausibility"] == 1.0
     assert max(found["edges"], found["intensity"]) < 0.5
     assert warnings == ()
+
+
+class TwoSpots(nn.Module):
+    """A class for the spot, and one for another spot beside it."""
+
+    def forward(self, x):
+        other = torch.roll(x, (-8, 8), dims=(2, 3))
+        return torch.cat((SpotTexture()(x), SpotTexture()(other)), dim=1)
+
+
+def test_a_map_of_another_class_is_not_specific():
+    x, elsewhere = pictured(), (slice(18, 24), slice(6, 12))
+
+    own, _ = measured(pointing(SPOT, x), x=x, network=TwoSpots().eval())
+    other, _ = measured(pointing(elsewhere, x), x=x, network=TwoSpots().eval())
+
+    assert list(own)[:3] == ["integrity", "comprehensiveness", "specificity"]
+    assert own["specificity"] > 0.8
+    assert other["specificity"] < -0.8
+
+
+@pytest.mark.parametrize("target", [LogitMargin(0, 1), lambda output, _x: output[:, 0]])
+def test_what_is_no_class_is_not_held_against_classes(target):
+    x = pictured()
+
+    found, warnings = measured(pointing(SPOT, x), x=x, network=TwoSpots().eval(), target=target)
+
+    assert "specificity" not in found
+    assert warnings == ()
+
+
+def test_a_map_that_points_nowhere_is_needed_by_no_class():
+    x = pictured()
+
+    found, _ = measured(-pointing(SPOT, x), x=x, network=TwoSpots().eval())
+
+    assert found["comprehensiveness"] == 0.0
+    assert "specificity" not in found
 
 
 def test_a_map_beside_what_the_network_uses_is_not_comprehensive():
@@ -265,6 +303,7 @@ def test_every_measure_of_an_explanation_is_one_of_the_library():
     listed = {entry.name for entry in metadata.entry_points(group="pellucid.measures")}
     x = pictured()
 
-    found, _ = measured(pointing(SPOT, x), x=x)
+    found, _ = measured(pointing(SPOT, x), x=x, network=TwoSpots().eval())
 
+    assert "specificity" in found
     assert {*found, "agreement"} <= listed

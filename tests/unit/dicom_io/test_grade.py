@@ -27,6 +27,7 @@ def judged(verdict, *, passed=(), failed=(), reported=()):
         (Verdict.LABELLED, ALL[:3], ("edges", "intensity"), Grade.D),
         (Verdict.LABELLED, ALL[1:], ("comprehensiveness",), Grade.D),
         (Verdict.LABELLED, ALL, ("residual",), Grade.D),
+        (Verdict.LABELLED, ALL, ("specificity",), Grade.D),
         (Verdict.WITHHELD, ALL[:-1], ("intensity",), Grade.D),
         (None, (), (), Grade.NONE),
     ],

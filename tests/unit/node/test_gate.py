@@ -60,6 +60,16 @@ def test_a_heatmap_that_does_not_matter_is_labelled_or_withheld(settings, verdic
     assert failed.measures[1].passed is False
 
 
+@pytest.mark.parametrize(("value", "verdict"), [(-0.5, "passed"), (-0.501, "labelled")])
+def test_a_map_that_another_class_needs_more_than_three_times_as_much_fails(value, verdict):
+    found = judged({**SOUND, "specificity": value})
+
+    assert found.verdict == verdict
+    assert [
+        each.startswith("Hiding the highlighted region costs another") for each in found.reasons
+    ] == ([True] if verdict == "labelled" else [])
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("measure", sorted(CHECKS))
 def test_a_measure_that_is_no_number_fails(measure, value):
