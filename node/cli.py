@@ -12,6 +12,7 @@ import typer
 
 from node.commands.decide_cli import cancel, dismiss, quarantine_app, retry
 from node.commands.explainers_cli import explainers
+from node.commands.ledger_cli import ledger_app
 from node.commands.models_cli import models_app
 from node.commands.options import ConfigOption, JsonOption, TitleOption
 from node.commands.retract_cli import retract
@@ -42,6 +43,7 @@ app.command("retry")(retry)
 app.command("cancel")(cancel)
 app.command("dismiss")(dismiss)
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(ledger_app, name="ledger")
 app.command("validate")(validate)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of DICOM files.")]

@@ -1,8 +1,9 @@
 """The ledger's database: opened, checked, migrated; one kind of transaction to read or write."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from node.errors import LedgerError
+from node.ledger.backup import back_up
 
 #: Everything that SQLAlchemy lends to the rest of the node is among these names.
 __all__ = ["DBAPIError", "Engine", "insert_missing", "open_ledger", "reading"]
+
+logger = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 30.0
 
@@ -149,12 +153,42 @@ def _migrate(engine: Engine, file: Path | None) -> None:
     _refuse_newer(found)
     if found == _head():
         return
-    if file is not None and found is not None:
-        _back_up(file, file.with_name(f"{file.name}.before-{_head()}"))
+    if found is not None:
+        _save(engine, file, found)
     with engine.begin() as connection:
         scripts = _scripts()
         scripts.attributes["connection"] = connection
         command.upgrade(scripts, "head")
+
+
+def _save(engine: Engine, file: Path | None, found: str) -> None:
+    """Copy the ledger before it is migrated, or say how a person would have to."""
+    head = _head() or ""
+    if file is not None:
+        copy = back_up(file, found=found, head=head)
+        extra = {"event": "ledger_copied", "revision": found, "copy": str(copy)}
+        logger.info("the ledger is copied, then brought up to date", extra=extra)
+        return
+    logger.warning(
+        "the ledger is brought up to date in one transaction and is not copied by this program: "
+        "whoever wants to be able to go back saves it before an upgrade",
+        extra={
+            "event": "ledger_not_copied",
+            "revision": found,
+            "command": dump_command(engine.url, found),
+        },
+    )
+
+
+def dump_command(address: URL, revision: str) -> str:
+    """Return the line that saves a PostgreSQL ledger; the password comes from elsewhere."""
+    plain = address.set(drivername="postgresql", password=None).render_as_string()
+    return f"pg_dump --format=custom --file=ledger-{revision}.dump {plain}"
+
+
+def ledger_file(url: str) -> Path | None:
+    """Return the file of an SQLite ledger; None if it is PostgreSQL."""
+    return _file(_address(url))
 
 
 def _refuse_newer(found: str | None) -> None:
@@ -164,10 +198,3 @@ def _refuse_newer(found: str | None) -> None:
             f"the ledger is at revision {found}, which this version does not know: "
             "it was written by a newer one"
         )
-
-
-def _back_up(file: Path, copy: Path) -> None:
-    part = copy.with_name(f"{copy.name}.part")
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
-        source.backup(target)
-    part.replace(copy)
