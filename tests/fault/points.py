@@ -42,6 +42,11 @@ class Point:
         )
 
     @property
+    def of_the_retention(self) -> bool:
+        """Whether only what deletes old studies comes there."""
+        return self.file in ("node/retention.py", "node/ledger/retention.py")
+
+    @property
     def of_a_worker(self) -> bool:
         """Whether a worker or its inference child comes there; others are the main process's."""
         return self.name.startswith(

@@ -1,8 +1,20 @@
 """A process dies at every point that the source names: nothing is lost, nothing comes twice."""
 
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
 
-from tests.build_ledger import ledger_url
+from dicom_io.header import read_header
+from node import store
+from node.ledger import instances, studies
+from node.task import Reception
+from tests.build_ledger import ledger_url, new_ledger, write_instance
+from tests.fault import oracle
 from tests.fault.points import Act, Faults, all_points
 from tests.fault.trials import Receiver, a_hospital, crash, kill_a_receiver
 from tests.postgres import postgres
@@ -11,7 +23,10 @@ pytestmark = pytest.mark.slow
 
 POINTS = all_points()
 OF_THE_RECEIVER = [point.name for point in POINTS if point.of_the_receiver]
-OF_THE_NODE = [point.name for point in POINTS if not point.of_the_receiver]
+OF_THE_RETENTION = [point.name for point in POINTS if point.of_the_retention]
+OF_THE_NODE = [
+    point.name for point in POINTS if not (point.of_the_receiver or point.of_the_retention)
+]
 OF_A_WORKER = [point.name for point in POINTS if point.of_a_worker]
 OF_THE_STORE = [name for name in OF_THE_RECEIVER if name.startswith("pellucid.store.")]
 
@@ -65,6 +80,31 @@ def hospital(request, tmp_path_factory):
         yield started
 
 
+def study_of(data, study, *, days):
+    """Have a study of one image arrive long ago, which no route wants; return its file."""
+    sent = write_instance(data / "sent", f"{study}.7.1", study_instance_uid=study)
+    stored = store.keep(data, sent)
+    at = datetime.now(UTC) - timedelta(days=days)
+    os.utime(stored.path, (at.timestamp(), at.timestamp()))
+    engine = new_ledger(data)
+    reception = Reception(called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=at)
+    instances.add(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    studies.complete(engine, study, [], now=at)
+    engine.dispose()
+    return stored.path
+
+
+def expire(data, faults):
+    """Delete what is old, and what a deletion that died has left, in a process that may die."""
+    ended = subprocess.run(
+        [sys.executable, Path(__file__).with_name("expire.py"), data],
+        env={**os.environ, **faults.environment()},
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode
+
+
 def tried(act, points):
     return [
         pytest.param(
@@ -104,6 +144,24 @@ def test_worker_that_dies_while_it_stores_makes_its_results_again(hospital, poin
 
     assert hospital.times_sent(modality) == 1
     assert hospital.attempts(modality) == 2
+    hospital.node.kill_everything()
+    hospital.node.start()
+    oracle.require_nothing_left_over(hospital.data)
+
+
+@pytest.mark.parametrize("point", OF_THE_RETENTION)
+def test_retention_that_dies_deletes_in_the_end_what_is_old_and_nothing_else(tmp_path, point):
+    old, young = study_of(tmp_path, "1.2.826.1", days=8), study_of(tmp_path, "1.2.826.2", days=6)
+    faults = Faults(tmp_path / "faults")
+    faults.order(point, Act.KILL)
+
+    died = expire(tmp_path, faults)
+    between = (old.exists(), young.exists())
+    expire(tmp_path, faults)
+
+    assert died == -signal.SIGKILL
+    assert between in ((True, True), (False, True))
+    assert (old.exists(), young.exists()) == (False, True)
 
 
 def test_every_point_that_these_tests_know_by_name_is_there():

@@ -233,6 +233,7 @@ class Hospital:
         if whole or victim == self.node.pid:
             self.node.wait()
             self.node.start()
+            oracle.require_nothing_left_over(self.data)
 
     def send(self, modality: Modality) -> None:
         """Have the modality send until everything is acknowledged."""
@@ -253,7 +254,6 @@ class Hospital:
     def require_all_is_well(self, modality: Modality) -> None:
         """Require what must hold when a study has gone through."""
         require_nothing_lost(self, modality)
-        oracle.require_nothing_left_over(self.data)
         oracle.require_one_set(self.pacs, modality.study, KINDS)
         with ledger_at(self.database) as engine:
             oracle.require_queued_once(engine, modality.study)
