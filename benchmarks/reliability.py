@@ -1,8 +1,9 @@
 """How far what was fitted to the phantom's model can be trusted, on phantoms that nobody saw.
 
-    python -m benchmarks.reliability [--phantoms 1000] [--strangers 100] [--head FILE] [--workers 1]
+    python -m benchmarks.reliability [--phantoms 1000] [--again 0] [--strangers 100] [--head FILE]
 
 Fits on as many phantoms as it holds back, and shows the model images that are no phantom at all.
+With --again the calibration is looked at on further phantoms alone, too.
 Every image that was read is kept in --work: a run that was stopped goes on where it was, and one
 with greater numbers adds to it.
 """
@@ -31,26 +32,23 @@ from ai.reliability.answers import Activation, answer_probabilities, answers_of
 from ai.reliability.assessment import Cases, Reliability, fit_reliability
 from ai.reliability.calibration import (
     Calibration,
-    adaptive_bins,
     brier_score,
-    calibration_error,
-    calibration_error_beyond_chance,
     confidences_of,
-    even_bins,
     fit_temperature,
 )
 from ai.reliability.discrimination import area_under_curve, bootstrap_roc
 from ai.reliability.out_of_distribution import energies
 from ai.session import ExplainSession
+from benchmarks.calibration_errors import ERRORS, honest_error
 from benchmarks.reliability_images import KINDS, PHANTOM, real_head
 
 RESULTS = Path(__file__).parent / "results" / "reliability.json"
 #: Training saw none of them. On some of the former the shipped network was preferred to a smaller
 #: one; of the latter no choice ever depended.
 FIRST_FITTED, FIRST_HELD = 800_000, 900_000
+#: How probabilities are scaled was chosen when those had been seen; these had not.
+FIRST_AGAIN = 910_000
 LEVEL = 0.9
-#: Of the phantom's model: from here on the answer is yes.
-OPERATING = 0.5
 MODEL, SCALED = "model", "two slopes and bias"
 REAL_HEAD = "real T1 head"
 _SIGMOID = Activation.SIGMOID
@@ -115,9 +113,10 @@ def measured(
     held: Sequence[Reading],
     strange: Mapping[str, Sequence[Reading]],
     *,
+    again: Sequence[Reading] = (),
     resamples: int = 1000,
 ) -> dict:
-    """Return all figures; ``held`` and ``strange`` were no part of what was fitted."""
+    """Return all figures; nothing but ``fitted`` was part of what was fitted."""
     known, new = cases_of(fitted), cases_of(held)
     reliability = fit_reliability(known, weights_sha256=WEIGHTS_SHA256, level=LEVEL)
     truths = [each.has_lesion for each in held]
@@ -129,6 +128,12 @@ def measured(
         "slopes": reliability.calibration.slopes,
         "bias": float(reliability.calibration.biases[0]),
         "calibration": calibration_figures(known, new, reliability, resamples),
+        "again": {
+            "phantoms": len(again),
+            **calibration_figures(known, cases_of(again), reliability, resamples),
+        }
+        if again
+        else None,
         "conformal": conformal_figures(new, reliability),
         "familiar": familiar_figures(new, reliability),
         "strange": {
@@ -189,17 +194,6 @@ def platt(known: Cases) -> Calibration:
     return Calibration(slopes=(slope, slope), biases=torch.tensor([bias]).double())
 
 
-def honest_error(
-    claimed: NDArray[np.floating], of: Callable[[NDArray[np.floating]], float], *, draws: int = 500
-) -> float:
-    """Return the error that chance alone gives as many cases whose probabilities are all true."""
-    rng = np.random.default_rng(0)
-    drawn = [
-        of(np.column_stack((claimed, rng.random(len(claimed)) < claimed))) for _ in range(draws)
-    ]
-    return float(np.mean(drawn))
-
-
 def conformal_figures(new: Cases, reliability: Reliability) -> dict:
     assessed = reliability.assess(new.logits, new.features)
     right = answers_of(new.labels, new.logits, _SIGMOID)
@@ -258,37 +252,6 @@ def _interval(cases: NDArray[np.floating], statistic, resamples: int) -> Interva
     )
 
 
-def error_in_even_bins(claims: NDArray[np.floating]) -> float:
-    """Return the calibration error of [N, (probability, outcome)], in bins of like width."""
-    return calibration_error(even_bins(claims[:, 0], claims[:, 1].astype(bool)))
-
-
-def error_in_like_numbers(claims: NDArray[np.floating]) -> float:
-    """Return the calibration error of [N, (probability, outcome)], in bins of like numbers."""
-    return calibration_error(adaptive_bins(claims[:, 0], claims[:, 1].astype(bool)))
-
-
-def error_beyond_chance(claims: NDArray[np.floating]) -> float:
-    """Return the root mean squared error beyond chance of [N, (probability, outcome)]."""
-    bins = adaptive_bins(claims[:, 0], claims[:, 1].astype(bool))
-    return calibration_error_beyond_chance(bins)
-
-
-def error_of_answers(claims: NDArray[np.floating]) -> float:
-    """Return the error of the confidence in the answer given, of [N, (probability, outcome)]."""
-    yes, true = claims[:, 0], claims[:, 1].astype(bool)
-    return calibration_error(even_bins(np.maximum(yes, 1.0 - yes), (yes > OPERATING) == true))
-
-
-#: Calibration errors by name: none is chosen over the others.
-ERRORS: Mapping[str, Callable[[NDArray[np.floating]], float]] = {
-    "error": error_in_even_bins,
-    "like_numbers": error_in_like_numbers,
-    "beyond_chance": error_beyond_chance,
-    "of_answers": error_of_answers,
-}
-
-
 def _ratio(of: Callable[[NDArray[np.floating]], float], claims: NDArray[np.floating]) -> float:
     """Return the error after scaling over that before, of [N, (before, after, outcome)]."""
     return of(claims[:, [1, 2]]) / max(of(claims[:, [0, 2]]), 1e-12)
@@ -320,14 +283,11 @@ def show(figures: dict, console: Console) -> None:
         f"{figures['fitted']} phantoms fitted, {figures['held_back']} held back, "
         f"{figures['with_lesion']} of them with a lesion: AUC {figures['auc']:.3f}"
     )
-    calibration, conformal = figures["calibration"], figures["conformal"]
-    table = Table("probability", *ERRORS, "Brier score")
-    for name in (MODEL, "temperature alone", "one slope and bias", SCALED):
-        errors = (_said(calibration[name][error], 4) for error in ERRORS)
-        table.add_row(name, *errors, f"{calibration[name]['brier']:.4f}")
-    table.add_row("after / before", *(_said(calibration["ratios"][error], 2) for error in ERRORS))
-    table.add_row("by chance alone", *(f"{calibration['honest'][error]:.4f}" for error in ERRORS))
-    console.print(table)
+    conformal = figures["conformal"]
+    console.print(_calibration_table(figures["calibration"]))
+    if figures["again"]:
+        console.print(f"{figures['again']['phantoms']} further phantoms")
+        console.print(_calibration_table(figures["again"]))
     console.print(
         f"coverage {conformal['coverage']['estimate']:.3f} at {LEVEL:.0%} (chance deviation "
         f"{conformal['chance_deviation']:.3f}); one answer in {conformal['one_answer']:.1%}; "
@@ -340,6 +300,16 @@ def show(figures: dict, console: Console) -> None:
     console.print(table)
 
 
+def _calibration_table(calibration: Mapping) -> Table:
+    table = Table("probability", *ERRORS, "Brier score")
+    for name in (MODEL, "temperature alone", "one slope and bias", SCALED):
+        errors = (_said(calibration[name][error], 4) for error in ERRORS)
+        table.add_row(name, *errors, f"{calibration[name]['brier']:.4f}")
+    table.add_row("after / before", *(_said(calibration["ratios"][error], 2) for error in ERRORS))
+    table.add_row("by chance alone", *(f"{calibration['honest'][error]:.4f}" for error in ERRORS))
+    return table
+
+
 def _said(interval: Mapping[str, float], decimals: int) -> str:
     estimate, low, high = (f"{interval[key]:.{decimals}f}" for key in ("estimate", "low", "high"))
     return f"{estimate} ({low} to {high})"
@@ -350,10 +320,11 @@ def main(words: Sequence[str] | None = None) -> None:
     kinds = [kind for kind in KINDS if kind != PHANTOM]
     kinds += [] if asked.head is None else [REAL_HEAD]
     keys = list(wanted(phantoms=asked.phantoms, strangers=asked.strangers, kinds=kinds))
+    further = [(PHANTOM, FIRST_AGAIN + number) for number in range(asked.again)]
     file = asked.work / "readings.jsonl"
     asked.work.mkdir(parents=True, exist_ok=True)
     readings = load_readings(file)
-    missing = [key for key in keys if key not in readings]
+    missing = [key for key in (*keys, *further) if key not in readings]
     with (
         file.open("a", encoding="utf-8") as kept,
         ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool,
@@ -366,7 +337,8 @@ def main(words: Sequence[str] | None = None) -> None:
     mine = [readings[key] for key in keys]
     phantoms = [each for each in mine if each.kind == PHANTOM]
     strange = {kind: [each for each in mine if each.kind == kind] for kind in kinds}
-    figures = measured(phantoms[::2], phantoms[1::2], strange)
+    again = [readings[key] for key in further]
+    figures = measured(phantoms[::2], phantoms[1::2], strange, again=again)
     show(figures, Console())
     asked.json.parent.mkdir(parents=True, exist_ok=True)
     content = figures | {"weights_sha256": WEIGHTS_SHA256}
@@ -376,6 +348,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("--phantoms", type=int, default=1000, help="fitted, and as many held back")
+    parser.add_argument("--again", type=int, default=0, help="further ones held back")
     parser.add_argument("--strangers", type=int, default=100, help="images of each strange kind")
     parser.add_argument("--head", type=Path, help="a real T1 head, NIfTI of 1 mm")
     parser.add_argument("--work", type=Path, default=Path("build/reliability"), help="%(default)s")

@@ -6,12 +6,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from benchmarks.calibration_errors import error_in_even_bins, error_of_answers, honest_error
 from benchmarks.reliability import (
     PHANTOM,
     Reading,
-    error_in_even_bins,
-    error_of_answers,
-    honest_error,
     load_readings,
     measured,
     wanted,
@@ -40,7 +38,7 @@ def test_figures_are_those_that_were_put_in():
     fitted, held = readings(8000, first=0), readings(2000, first=9000, seed=1)
     strange = {"elsewhere": readings(50, first=0, kind="elsewhere", apart=9.0, seed=2)}
 
-    figures = measured(fitted, held, strange, resamples=100)
+    figures = measured(fitted, held, strange, again=held[:500], resamples=100)
 
     assert figures["slopes"] == pytest.approx((1 / 3, 1 / 3), rel=0.15)
     assert figures["bias"] == pytest.approx(-2.0 / 3.0, abs=0.15)
@@ -54,6 +52,8 @@ def test_figures_are_those_that_were_put_in():
     assert figures["conformal"]["chance_deviation"] == pytest.approx(0.3 / np.sqrt(1600))
     assert figures["strange"]["elsewhere"]["distance"]["low"] > 0.99
     assert figures["familiar"]["called_strange"] < 0.05
+    assert figures["again"]["phantoms"] == 500
+    assert figures["again"]["honest"]["error"] > calibration["honest"]["error"]
     json.dumps(figures)
 
 
