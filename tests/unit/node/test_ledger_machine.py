@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
     invariant,
     multiple,
     rule,
@@ -25,6 +24,7 @@ from tests.build_ledger import LONG_AGO, new_ledger
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 
 LEASE = 60
+GIVEN_UP = (State.READY, State.REJECTED, State.PARKED, State.FAILED)
 WAITING = (State.PARKED, State.FAILED, State.QUARANTINED)
 
 
@@ -60,6 +60,9 @@ class Queue(RuleBasedStateMachine):
         self.models: dict[int, Model] = {}
         self.results: dict[int, str] = {}
         self.routes = 0
+        for priority in (Priority.ROUTINE, Priority.URGENT):
+            self._add(priority)
+            self.clock += 5 * 3600
 
     def teardown(self):
         self.engine.dispose()
@@ -75,6 +78,9 @@ class Queue(RuleBasedStateMachine):
 
     @rule(priority=st.sampled_from(Priority))
     def add(self, priority):
+        self._add(priority)
+
+    def _add(self, priority):
         self.routes += 1
         plan = PlannedTask(route=f"route-{self.routes}", config_hash="ab", priority=priority)
         for expected in (1, 0):
@@ -87,6 +93,19 @@ class Queue(RuleBasedStateMachine):
 
     @rule(target=claims)
     def claim(self):
+        return self._claim()
+
+    @rule(target=claims)
+    def claim_more(self):
+        return self._claim()
+
+    @rule()
+    def claim_and_die(self):
+        held = self._claim()
+        if isinstance(held, Task):
+            self.die(held)
+
+    def _claim(self):
         ready = [
             (model.turn, task_id)
             for task_id, model in self.models.items()
@@ -110,6 +129,17 @@ class Queue(RuleBasedStateMachine):
         counts = model.state is State.RUNNING and model.token == held.token
         return model if counts else None
 
+    @rule(
+        held=claims,
+        ending=st.sampled_from(["finish", "die", "die", "hand_back", *GIVEN_UP]),
+        pause=st.sampled_from([0, 45]),
+    )
+    def end(self, held, ending, pause):
+        if isinstance(ending, State):
+            self.give_up(held, ending, pause)
+        else:
+            getattr(self, ending)(held)
+
     @rule(held=claims)
     def renew(self, held):
         model = self._held(held)
@@ -117,7 +147,6 @@ class Queue(RuleBasedStateMachine):
         if model:
             model.lease = self.clock + LEASE
 
-    @rule(held=claims)
     def finish(self, held):
         model = self._held(held)
         uid = f"2.25.{held.id}.{held.token}"
@@ -130,11 +159,6 @@ class Queue(RuleBasedStateMachine):
             assert held.id not in self.results
             self.results[held.id] = uid
 
-    @rule(
-        held=claims,
-        state=st.sampled_from([State.READY, State.REJECTED, State.PARKED, State.FAILED]),
-        pause=st.sampled_from([0, 45]),
-    )
     def give_up(self, held, state, pause):
         model = self._held(held)
         done = tasks.give_up(
@@ -149,7 +173,6 @@ class Queue(RuleBasedStateMachine):
         if model:
             model.move(state, not_before=self.clock + pause)
 
-    @rule(held=claims)
     def die(self, held):
         model = self._held(held)
         state = tasks.died(self.engine, held, error="signal 9", now=self.now)
@@ -160,7 +183,6 @@ class Queue(RuleBasedStateMachine):
         model.move(State.QUARANTINED if model.deaths >= 2 else State.READY, not_before=self.clock)
         assert state is model.state
 
-    @rule(held=consumes(claims))
     def hand_back(self, held):
         model = self._held(held)
         assert tasks.hand_back(self.engine, held, self.now) == (model is not None)
@@ -168,13 +190,20 @@ class Queue(RuleBasedStateMachine):
             model.attempt -= 1
             model.move(State.READY, not_before=self.clock)
 
+    @rule(cut=st.booleans(), seconds=st.sampled_from([0, LEASE + 1]))
+    def interrupt(self, cut, seconds):
+        self.clock += seconds
+        if cut:
+            self.cut_the_power()
+        else:
+            self.expire_leases()
+
     def _interrupt(self, taken):
         for task_id in taken:
             model = self.models[task_id]
             used_up = model.attempt >= ATTEMPTS
             model.move(State.PARKED if used_up else State.READY, not_before=self.clock)
 
-    @rule()
     def expire_leases(self):
         silent = [
             task_id
@@ -184,7 +213,6 @@ class Queue(RuleBasedStateMachine):
         assert sorted(tasks.reclaim_expired(self.engine, self.now)) == silent
         self._interrupt(silent)
 
-    @rule()
     def cut_the_power(self):
         running = [i for i, model in self.models.items() if model.state is State.RUNNING]
         assert sorted(tasks.release_from(self.engine, ["w"], self.now)) == running
@@ -203,63 +231,61 @@ class Queue(RuleBasedStateMachine):
         if fresh:
             model.attempt = model.deaths = 0
 
-    def _some(self, number):
-        return sorted(self.models)[number % len(self.models)] if self.models else None
+    @rule(
+        decision=st.sampled_from(["retry", "retry", "release", "cancel", "dismiss", "supersede"]),
+        number=st.integers(0, 9),
+    )
+    def decide(self, decision, number):
+        getattr(self, decision)(sorted(self.models)[number % len(self.models)])
 
-    @rule(number=st.integers(0, 50))
-    def retry(self, number):
-        if (task_id := self._some(number)) is not None:
-            self._decide(
-                lambda: tasks.retry(self.engine, task_id, self.now),
-                task_id,
-                allowed=self.models[task_id].state in WAITING,
-                after=State.READY,
-                fresh=True,
-            )
+    def retry(self, task_id):
+        self._decide(
+            lambda: tasks.retry(self.engine, task_id, self.now),
+            task_id,
+            allowed=self.models[task_id].state in WAITING,
+            after=State.READY,
+            fresh=True,
+        )
 
-    @rule(number=st.integers(0, 50))
-    def release(self, number):
-        if (task_id := self._some(number)) is not None:
-            self._decide(
-                lambda: decisions.release_task(self.engine, task_id, reason="r", now=self.now),
-                task_id,
-                allowed=self.models[task_id].state is State.QUARANTINED,
-                after=State.READY,
-                fresh=True,
-            )
+    def release(self, task_id):
+        self._decide(
+            lambda: decisions.release_task(self.engine, task_id, reason="r", now=self.now),
+            task_id,
+            allowed=self.models[task_id].state is State.QUARANTINED,
+            after=State.READY,
+            fresh=True,
+        )
 
-    @rule(number=st.integers(0, 50))
-    def cancel(self, number):
-        if (task_id := self._some(number)) is not None:
-            self._decide(
-                lambda: decisions.cancel_task(self.engine, task_id, reason="r", now=self.now),
-                task_id,
-                allowed=self.models[task_id].state in (State.READY, State.RUNNING),
-                after=State.CANCELLED,
-            )
+    def cancel(self, task_id):
+        self._decide(
+            lambda: decisions.cancel_task(self.engine, task_id, reason="r", now=self.now),
+            task_id,
+            allowed=self.models[task_id].state in (State.READY, State.RUNNING),
+            after=State.CANCELLED,
+        )
 
-    @rule(number=st.integers(0, 50))
-    def dismiss(self, number):
-        if (task_id := self._some(number)) is not None:
-            model = self.models[task_id]
-            self._decide(
-                lambda: decisions.dismiss_task(self.engine, task_id, reason="r", now=self.now),
-                task_id,
-                allowed=model.state in WAITING and not model.untold,
-                after=State.CANCELLED,
-            )
+    def dismiss(self, task_id):
+        model = self.models[task_id]
+        self._decide(
+            lambda: decisions.dismiss_task(self.engine, task_id, reason="r", now=self.now),
+            task_id,
+            allowed=model.state in WAITING and not model.untold,
+            after=State.CANCELLED,
+        )
 
-    @rule()
-    def supersede(self):
-        """What a later generation does to ready tasks of an earlier one."""
-        every = schema.task.c.study_instance_uid == STUDY
+    def supersede(self, task_id):
+        """Do what a later generation does to a ready task of an earlier one."""
         with self.engine.begin() as connection:
             tasks.cancel_all(
-                connection, every, before=(State.READY,), reason="superseded", now=self.now
+                connection,
+                schema.task.c.id == task_id,
+                before=(State.READY,),
+                reason="superseded",
+                now=self.now,
             )
-        for model in self.models.values():
-            if model.state is State.READY:
-                model.move(State.CANCELLED, not_before=model.not_before)
+        model = self.models[task_id]
+        if model.state is State.READY:
+            model.move(State.CANCELLED, not_before=model.not_before)
 
     @invariant()
     def they_agree(self):
@@ -283,8 +309,8 @@ class Queue(RuleBasedStateMachine):
 
 
 Queue.TestCase.settings = settings(
-    max_examples=30,
-    stateful_step_count=30,
+    max_examples=40,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
