@@ -75,7 +75,7 @@ def main() -> None:
             (load, senders, receiver)
             for load in loads
             for senders in asked.senders
-            for receiver in RECEIVERS
+            for receiver in asked.receivers
         ]
         for load, senders, receiver in track(runs, "runs", console=Console(stderr=True)):
             folder = Path(work) / "run"
@@ -96,6 +96,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--large", type=int, default=400, help="CT of 0.5 MB (%(default)s)")
     parser.add_argument("--small", type=int, default=4000, help="of 30 KB (%(default)s)")
     parser.add_argument("--senders", type=int, nargs="+", default=[1, 2, 4, 8], help="at once")
+    parser.add_argument(
+        "--receivers", nargs="+", default=list(RECEIVERS), choices=list(RECEIVERS), metavar="NAME"
+    )
     parser.add_argument("--work", type=Path, help="folder on the disk to measure")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file to write (%(default)s)")
     return parser

@@ -15,9 +15,9 @@ from dicom_io.pixel_hash import pixels_sha256
 from dicom_io.structure import Structure, read_structure
 from node.command_set import StoreRequest
 from node.errors import StorageFullError
-from node.ledger import instances
-from node.ledger.engine import DBAPIError, Engine
-from node.ledger.instances import Added
+from node.ledger.engine import DBAPIError
+from node.ledger.instances import Added, Arrived
+from node.recorder import Recorder
 from node.store import Part, Stored
 from node.task import Reception
 
@@ -39,7 +39,7 @@ _UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
 class Destination:
     """Where what arrives goes."""
 
-    engine: Engine
+    recorder: Recorder
     #: The data folder, which holds the store.
     data: Path
     #: Free space that must remain.
@@ -136,18 +136,15 @@ class Arrival:
         return SUCCESS
 
     def _record(self, structure: Structure, stored: Stored) -> None:
-        engine = self._destination.engine
         instance = identify(structure, transfer_syntax_uid=self._syntax, path=stored.path)
-        if self._destination.device_uid in structure.device_uids:
-            instances.add_ours(engine, instance, self._reception, sha256=stored.sha256)
-            return
-        meaning = instances.add(
-            engine,
-            instance,
-            self._reception,
+        arrived = Arrived(
+            instance=instance,
+            reception=self._reception,
             sha256=stored.sha256,
             pixels_sha256=pixels_sha256,
+            is_ours=self._destination.device_uid in structure.device_uids,
         )
+        meaning = self._destination.recorder.record(arrived)
         if meaning is Added.CONFLICT:
             logger.error(
                 "two patients or studies under one UID: the study is quarantined, correct it at "

@@ -72,7 +72,7 @@ class GuardedServer(ThreadedAssociationServer):
     listening
         What connections are taken from; closed with the server.
     begin
-        Begins to take an instance, which comes over the presentation context of that number.
+        Begins to take an instance, which is encoded in that transfer syntax.
     on_commitment
         Gives the status of a report of storage commitment, from the name of the peer.
     """
@@ -87,7 +87,7 @@ class GuardedServer(ThreadedAssociationServer):
         contexts: list[PresentationContext],
         *,
         doorman: Doorman,
-        begin: Callable[[Association, StoreRequest, int], AbstractContextManager[Arriving]],
+        begin: Callable[[Association, StoreRequest, str], AbstractContextManager[Arriving]],
         on_commitment: Callable[[evt.Event, str], int],
     ) -> None:
         self._doorman = doorman
@@ -95,10 +95,8 @@ class GuardedServer(ThreadedAssociationServer):
         self._addresses = frozenset(address for _, address in self._peers)
         self._begin = begin
         self._on_commitment = on_commitment
-        self._reading: dict[Association, StoreScp] = {}
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, self._read),
-            (evt.EVT_CONN_CLOSE, self._forget),
             (evt.EVT_REQUESTED, self._admit),
             (evt.EVT_N_EVENT_REPORT, self._report),
         ]
@@ -179,17 +177,13 @@ class GuardedServer(ThreadedAssociationServer):
 
     def _read(self, event: evt.Event) -> None:
         """Read the connection in the place of pynetdicom."""
-        association = event.assoc
-        self._reading[association] = StoreScp(association, partial(self._begin, association))
+        StoreScp(event.assoc, partial(self._begin, event.assoc))
 
     def _report(self, event: evt.Event) -> tuple[int, None]:
         peer = self._peer_of(event.assoc)
         if peer is None or not peer.commit:
             return _NOT_AUTHORIZED, None
         return self._on_commitment(event, peer.name), None
-
-    def _forget(self, event: evt.Event) -> None:
-        self._reading.pop(event.assoc).close()
 
 
 def address_of(association: Association) -> str:

@@ -1,6 +1,6 @@
 """The messages of an association, put together from fragments; here C-STORE, elsewhere the rest."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from enum import Enum, auto
 from typing import Protocol
@@ -25,8 +25,8 @@ class Arriving(Protocol):
         """Return the status to answer, now that all of it has come; never raises."""
 
 
-#: Begins to take one instance, which comes over the presentation context of that number.
-Begin = Callable[[StoreRequest, int], AbstractContextManager[Arriving]]
+#: Begins to take one instance, which is encoded in that transfer syntax.
+Begin = Callable[[StoreRequest, str], AbstractContextManager[Arriving]]
 #: Sends the status that a request has over the presentation context of that number.
 Answer = Callable[[StoreRequest, int, int], None]
 
@@ -44,12 +44,12 @@ class Messages:
     Parameters
     ----------
     storable
-        Numbers of the presentation contexts over which instances may come.
+        Transfer syntaxes of the presentation contexts over which instances may come, by number.
     begin, answer
         See there.
     """
 
-    def __init__(self, storable: Collection[int], begin: Begin, answer: Answer) -> None:
+    def __init__(self, storable: Mapping[int, str], begin: Begin, answer: Answer) -> None:
         self._storable = storable
         self._begin = begin
         self._answer = answer
@@ -149,7 +149,9 @@ class Messages:
             self._answer(request, self._context_id, NOTHING_SENT)
             return
         self._request = request
-        self._arriving = self._open.enter_context(self._begin(request, self._context_id))
+        self._arriving = self._open.enter_context(
+            self._begin(request, self._storable[self._context_id])
+        )
         self._awaited = _Awaited.DATA_SET
 
     def _take_data(self, fragment: Fragment) -> None:

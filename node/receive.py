@@ -23,6 +23,7 @@ from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
 from node.ledger.engine import Engine, open_ledger
 from node.listening import Sockets
 from node.quiet import quiet_libraries
+from node.recorder import Recorder
 from node.task import Reception, Resending
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -125,7 +126,7 @@ def _server(settings: ReceiveSettings, listening: socket.socket, engine: Engine)
     )
     entity = _entity(settings)
     destination = Destination(
-        engine=engine,
+        recorder=Recorder(engine),
         data=settings.data,
         floor_bytes=settings.floor_bytes,
         device_uid=settings.device_uid,
@@ -163,14 +164,9 @@ def on_commitment(event: evt.Event, name: str, *, settings: ReceiveSettings, eng
 
 
 def _begun(
-    association: Association, request: StoreRequest, context_id: int, *, destination: Destination
+    association: Association, request: StoreRequest, syntax: str, *, destination: Destination
 ) -> Arrival:
-    """Return the beginning of one arrival, with who sends it and how it is encoded."""
-    (syntax,) = (
-        context.transfer_syntax[0]
-        for context in association.accepted_contexts
-        if context.context_id == context_id
-    )
+    """Return the beginning of one arrival, with who sends it."""
     asked = cast(A_ASSOCIATE, association.requestor.primitive)
     reception = Reception(
         called_ae=str(asked.called_ae_title),
@@ -178,4 +174,4 @@ def _begun(
         address=address_of(association),
         at=datetime.now(UTC),
     )
-    return Arrival(request, str(syntax), reception, destination)
+    return Arrival(request, syntax, reception, destination)

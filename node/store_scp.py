@@ -12,6 +12,7 @@ import time
 from typing import cast
 
 from pynetdicom.association import Association
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.transport import AssociationSocket
 
 from node.command_set import StoreRequest, store_response
@@ -29,6 +30,8 @@ _LARGEST_REQUEST = 1 << 16
 _LARGEST_PDU = 1 << 20
 #: Established, and neither side has asked for its end (PS3.8 9.2.1).
 _ESTABLISHED = "Sta6"
+#: Ended by either side; only the connection is still open.
+_ENDED = "Sta13"
 #: The connection is closed; a PDU is invalid (PS3.8 table 9-10).
 _CLOSED, _INVALID = "Evt17", "Evt19"
 #: Verification, and storage commitment.
@@ -50,18 +53,25 @@ class StoreScp:
         self._association = association
         self._begin = begin
         self._dul = association.dul
-        transport = cast(AssociationSocket, self._dul.socket)
-        self._wire = Wire(cast(socket.socket, transport.socket))
+        self._transport = cast(AssociationSocket, self._dul.socket)
+        self._wire = Wire(cast(socket.socket, self._transport.socket))
         self._poll = select.poll()
         self._poll.register(self._wire.fileno(), select.POLLIN)
         self._messages: Messages | None = None
         self._read_for_pynetdicom = self._dul._read_pdu_data  # noqa: SLF001 (no public hook)
-        transport.recv = self._bounded  # type: ignore[method-assign, assignment]
+        self._run_reactor = self._dul.run
+        self._dul.run = self._run  # type: ignore[method-assign]
+        self._transport.recv = self._bounded  # type: ignore[method-assign, assignment]
         self._dul._read_pdu_data = self.read  # type: ignore[method-assign]  # noqa: SLF001
 
     def read(self) -> None:
         """Take what comes until pynetdicom has something to do; called when bytes are there."""
-        if self._dul.state_machine.current_state != _ESTABLISHED:
+        state = self._dul.state_machine.current_state
+        if state == _ENDED:
+            # Whoever goes on to send after the end would be listened to until a timer ends it.
+            self._transport.close()
+            return
+        if state != _ESTABLISHED:
             self._read_for_pynetdicom()
             return
         # The association's own thread has nothing to do meanwhile, and would look all the time.
@@ -77,8 +87,19 @@ class StoreScp:
         finally:
             checkpoint.set()
 
-    def close(self) -> None:
-        """Drop what has not come whole."""
+    def _run(self) -> None:
+        """Run the upper layer to its end, and leave nothing behind, however it ends."""
+        try:
+            self._run_reactor()
+        except InvalidEventError:
+            # The connection has ended while the association was being accepted.
+            self._end(_CLOSED, "ended amid its negotiation")
+        finally:
+            self._drop_message()
+            # pynetdicom closes no socket whose other side is gone already.
+            self._wire.close()
+
+    def _drop_message(self) -> None:
         if self._messages is not None:
             self._messages.close()
 
@@ -100,7 +121,7 @@ class StoreScp:
         if kind == P_DATA:
             others = self._taking().take(body)
         else:
-            self.close()
+            self._drop_message()
             others = [pdu_head(kind, length) + bytes(body)]
         for pdu in others:
             self._wire.give_back(pdu)
@@ -110,7 +131,7 @@ class StoreScp:
     def _taking(self) -> Messages:
         if self._messages is None:
             storable = {
-                int(context.context_id or 0)
+                int(context.context_id or 0): str(context.transfer_syntax[0])
                 for context in self._association.accepted_contexts
                 if context.as_scp and context.abstract_syntax not in _NO_STORAGE
             }
@@ -139,7 +160,7 @@ class StoreScp:
     def _end(self, event: str, reason: str) -> None:
         """Have pynetdicom end the association, and say so."""
         amid = self._messages is not None and self._messages.is_amid
-        self.close()
+        self._drop_message()
         self._dul.event_queue.put(event)
         if amid or event == _INVALID:
             logger.warning(

@@ -108,6 +108,10 @@ class Wire:
         """
         self._connection.sendall(pdu)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def is_pending(self) -> bool:
         """Return whether decrypted bytes wait where the system does not see them."""
         return isinstance(self._connection, ssl.SSLSocket) and self._connection.pending() > 0

@@ -97,10 +97,19 @@ def _file(address: URL) -> Path | None:
 def _engine(address: URL) -> Engine:
     if address.get_backend_name() != "sqlite":
         return create_engine(
-            address, pool_pre_ping=True, isolation_level="READ COMMITTED", pool_size=16
+            address,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",
+            pool_size=16,
         )
     engine = create_engine(
-        address, pool_size=16, max_overflow=64, connect_args={"timeout": _BUSY_SECONDS}
+        address,
+        # Errors may be logged, and values are of patients.
+        hide_parameters=True,
+        pool_size=16,
+        max_overflow=64,
+        connect_args={"timeout": _BUSY_SECONDS},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -1,38 +1,62 @@
 """What has arrived: instances, their receptions, and who they conflict with."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Engine, Row, String, bindparam, exists, select, update
 
 from dicom_io.study import Instance
 from node.ledger import schema, studies
 from node.ledger.engine import insert_missing, reading
+from node.ledger.prepared import all_columns, run
 from node.task import Reception, StudyState
 
-#: Written once: building a statement costs as much as running it.
+_STUDY, _INSTANCE = schema.study.c, schema.instance.c
 _LOCK_STUDY = (
-    select(schema.study)
-    .where(schema.study.c.study_instance_uid == bindparam("study_uid"))
+    select(
+        _STUDY.study_instance_uid, _STUDY.patient_id, _STUDY.state, _STUDY.generation,
+        _STUDY.revision,
+    )
+    .where(_STUDY.study_instance_uid == bindparam("study_uid", type_=String))
     .with_for_update()
-)
+)  # fmt: skip
 _KNOWN = select(
     exists(schema.artifact.c.sop_instance_uid)
-    .where(schema.artifact.c.sop_instance_uid == bindparam("sop_uid"))
+    .where(schema.artifact.c.sop_instance_uid == bindparam("sop_uid", type_=String))
     .label("is_ours"),
-    exists(schema.instance.c.id)
-    .where(schema.instance.c.sop_instance_uid == bindparam("sop_uid"))
+    exists(_INSTANCE.id)
+    .where(_INSTANCE.sop_instance_uid == bindparam("sop_uid", type_=String))
     .label("is_held"),
     exists(schema.series.c.first_arrival)
     .where(
-        schema.series.c.study_instance_uid == bindparam("study_uid"),
-        schema.series.c.series_instance_uid == bindparam("series_uid"),
+        schema.series.c.study_instance_uid == bindparam("study_uid", type_=String),
+        schema.series.c.series_instance_uid == bindparam("series_uid", type_=String),
     )
     .label("has_series"),
+)
+_INSERT_INSTANCE = all_columns(
+    schema.instance,
+    "sop_instance_uid", "study_instance_uid", "series_instance_uid", "sop_class_uid",
+    "transfer_syntax_uid", "patient_id", "tags", "sha256", "pixels_sha256", "path", "generation",
+    "arrived",
+)  # fmt: skip
+_INSERT_RECEPTION = all_columns(
+    schema.reception,
+    "sop_instance_uid", "study_instance_uid", "sha256", "called_ae", "calling_ae", "address", "at",
+    "path", "meaning",
+)  # fmt: skip
+_GROW_STUDY = (
+    update(schema.study)
+    .where(_STUDY.study_instance_uid == bindparam("study_uid", type_=String))
+    .values(
+        state=bindparam("new_state", type_=_STUDY.state.type),
+        revision=bindparam("new_revision", type_=_STUDY.revision.type),
+        last_arrival=bindparam("at", type_=_STUDY.last_arrival.type),
+    )
 )
 
 
@@ -54,14 +78,39 @@ class Added(StrEnum):
 PixelsSha256 = Callable[[Path, str], str]
 
 
+def no_pixels(_path: Path, _transfer_syntax_uid: str) -> str:
+    """Return that nothing is known of the pixel data of a file."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Arrival:
-    """All that is known about one arrived instance."""
+class Arrived:
+    """All that is known about one arrived instance, whose file is durable."""
 
     instance: Instance
     reception: Reception
+    #: Of the stored file, hex: also its address in the store.
     sha256: str
-    pixels_sha256: PixelsSha256
+    #: An instance that replaces another one with the same pixels and tags opens no new
+    #: generation: both are hashed then, and only then.
+    pixels_sha256: PixelsSha256 = no_pixels
+    #: A result of this node that came back: a reception row and nothing else.
+    is_ours: bool = False
+
+
+def add_all(engine: Engine, arrived: Sequence[Arrived]) -> list[Added]:
+    """Record arrived instances in one transaction, and return what each meant; idempotent."""
+    meanings = {}
+    with engine.begin() as connection:
+        # In one order for everybody: two receivers must not wait for each other's studies.
+        for index in sorted(range(len(arrived)), key=lambda each: _study_of(arrived[each])):
+            each = arrived[index]
+            meaning = Added.OURS if each.is_ours else _admit(connection, each)
+            _remember(connection, each, meaning)
+            meanings[index] = meaning
+        sys.audit("pellucid.ledger.instance_written")
+    sys.audit("pellucid.ledger.instance_committed")
+    return [meanings[index] for index in range(len(arrived))]
 
 
 def add(
@@ -70,38 +119,13 @@ def add(
     reception: Reception,
     *,
     sha256: str,
-    pixels_sha256: PixelsSha256 = lambda _path, _syntax: "",
+    pixels_sha256: PixelsSha256 = no_pixels,
 ) -> Added:
-    """Record one arrived instance, whose file is durable, in one transaction; idempotent.
-
-    Parameters
-    ----------
-    sha256
-        Of the stored file, hex: also its address in the store.
-    pixels_sha256
-        Gives the hash of the pixel data in a stored file of a transfer syntax, empty if there is
-        none. An instance that replaces another one with the same pixels and tags opens no new
-        generation: both are hashed then, and only then.
-    """
-    arrival = _Arrival(
+    """Record one arrived instance; see ``Arrived``."""
+    arrived = Arrived(
         instance=instance, reception=reception, sha256=sha256, pixels_sha256=pixels_sha256
     )
-    with engine.begin() as connection:
-        meaning = _admit(connection, arrival)
-        _remember(connection, arrival, meaning)
-        sys.audit("pellucid.ledger.instance_written")
-    sys.audit("pellucid.ledger.instance_committed")
-    return meaning
-
-
-def add_ours(engine: Engine, instance: Instance, reception: Reception, *, sha256: str) -> Added:
-    """Record that a result of this node came back: a reception row and nothing else."""
-    arrival = _Arrival(
-        instance=instance, reception=reception, sha256=sha256, pixels_sha256=lambda *_: ""
-    )
-    with engine.begin() as connection:
-        _remember(connection, arrival, Added.OURS)
-    return Added.OURS
+    return add_all(engine, [arrived])[0]
 
 
 def of_study(
@@ -129,7 +153,11 @@ def is_ours(engine: Engine, sop_instance_uid: str) -> bool:
         return _is_ours(connection, sop_instance_uid)
 
 
-def _admit(connection: Connection, arrival: _Arrival) -> Added:
+def _study_of(arrived: Arrived) -> str:
+    return arrived.instance.study_instance_uid
+
+
+def _admit(connection: Connection, arrival: Arrived) -> Added:
     study, known = _locked_study(connection, arrival), _known(connection, arrival)
     if known.is_ours:
         return Added.OURS
@@ -154,22 +182,22 @@ def _admit(connection: Connection, arrival: _Arrival) -> Added:
     return Added.NEW if old is None else Added.REPLACED
 
 
-def _locked_study(connection: Connection, arrival: _Arrival) -> Row[Any] | None:
+def _locked_study(connection: Connection, arrival: Arrived) -> Row[Any] | None:
     given = {"study_uid": arrival.instance.study_instance_uid}
-    return connection.execute(_LOCK_STUDY, given).one_or_none()
+    return run(connection, _LOCK_STUDY, given).one_or_none()
 
 
-def _known(connection: Connection, arrival: _Arrival) -> Row[Any]:
+def _known(connection: Connection, arrival: Arrived) -> Row[Any]:
     """Return what is there already of an instance; to be asked with its study locked."""
     given = {
         "sop_uid": arrival.instance.sop_instance_uid,
         "study_uid": arrival.instance.study_instance_uid,
         "series_uid": arrival.instance.series_instance_uid,
     }
-    return cast(Row[Any], connection.execute(_KNOWN, given).one())
+    return run(connection, _KNOWN, given).one()
 
 
-def _new_study(connection: Connection, arrival: _Arrival) -> Row[Any]:
+def _new_study(connection: Connection, arrival: Arrived) -> Row[Any]:
     """Return the locked row of the study, made if this is its first instance."""
     uid, at = arrival.instance.study_instance_uid, arrival.reception.at
     row = {
@@ -183,7 +211,7 @@ def _new_study(connection: Connection, arrival: _Arrival) -> Row[Any]:
         "quarantine_reason": "",
     }
     insert_missing(connection, schema.study, [row])
-    return connection.execute(_LOCK_STUDY, {"study_uid": uid}).one()
+    return run(connection, _LOCK_STUDY, {"study_uid": uid}).one()
 
 
 def _held(connection: Connection, sop_instance_uid: str) -> list[Row[Any]]:
@@ -206,9 +234,7 @@ def _contradiction(instance: Instance, study: Row[Any], held: list[Row[Any]]) ->
     return ""
 
 
-def _set_aside(
-    connection: Connection, arrival: _Arrival, held: list[Row[Any]], reason: str
-) -> None:
+def _set_aside(connection: Connection, arrival: Arrived, held: list[Row[Any]], reason: str) -> None:
     instance, at = arrival.instance, arrival.reception.at
     row = {
         "sop_instance_uid": instance.sop_instance_uid,
@@ -227,7 +253,7 @@ def _set_aside(
 
 
 def _replace(
-    connection: Connection, arrival: _Arrival, study: Row[Any], old: Row[Any]
+    connection: Connection, arrival: Arrived, study: Row[Any], old: Row[Any]
 ) -> int | None:
     """End the old version; return the generation that the new one inherits, None for a new one."""
     unchanged = _same_content(old, arrival)
@@ -241,27 +267,26 @@ def _replace(
     return int(old.generation) if unchanged and old.generation is not None else None
 
 
-def _insert(connection: Connection, arrival: _Arrival, generation: int | None) -> None:
+def _insert(connection: Connection, arrival: Arrived, generation: int | None) -> None:
     instance = arrival.instance
-    connection.execute(
-        insert(schema.instance).values(
-            sop_instance_uid=instance.sop_instance_uid,
-            study_instance_uid=instance.study_instance_uid,
-            series_instance_uid=instance.series_instance_uid,
-            sop_class_uid=instance.sop_class_uid,
-            transfer_syntax_uid=instance.transfer_syntax_uid,
-            patient_id=instance.patient_id,
-            tags=dict(instance.tags),
-            sha256=arrival.sha256,
-            pixels_sha256="",
-            path=str(instance.path),
-            generation=generation,
-            arrived=arrival.reception.at,
-        )
-    )
+    row = {
+        "sop_instance_uid": instance.sop_instance_uid,
+        "study_instance_uid": instance.study_instance_uid,
+        "series_instance_uid": instance.series_instance_uid,
+        "sop_class_uid": instance.sop_class_uid,
+        "transfer_syntax_uid": instance.transfer_syntax_uid,
+        "patient_id": instance.patient_id,
+        "tags": dict(instance.tags),
+        "sha256": arrival.sha256,
+        "pixels_sha256": "",
+        "path": str(instance.path),
+        "generation": generation,
+        "arrived": arrival.reception.at,
+    }
+    run(connection, _INSERT_INSTANCE, row)
 
 
-def _insert_series(connection: Connection, arrival: _Arrival) -> None:
+def _insert_series(connection: Connection, arrival: Arrived) -> None:
     instance = arrival.instance
     series = {
         "study_instance_uid": instance.study_instance_uid,
@@ -271,7 +296,7 @@ def _insert_series(connection: Connection, arrival: _Arrival) -> None:
     insert_missing(connection, schema.series, [series])
 
 
-def _same_content(old: Row[Any], arrival: _Arrival) -> bool:
+def _same_content(old: Row[Any], arrival: Arrived) -> bool:
     new = arrival.instance
     if dict(old.tags) != dict(new.tags) or old.transfer_syntax_uid != new.transfer_syntax_uid:
         return False
@@ -279,7 +304,7 @@ def _same_content(old: Row[Any], arrival: _Arrival) -> bool:
     return before != "" and before == arrival.pixels_sha256(new.path, new.transfer_syntax_uid)
 
 
-def _repeat(connection: Connection, arrival: _Arrival) -> None:
+def _repeat(connection: Connection, arrival: Arrived) -> None:
     """Note that the sender of a study is not done yet, though it repeats itself."""
     table = schema.study
     connection.execute(
@@ -292,35 +317,32 @@ def _repeat(connection: Connection, arrival: _Arrival) -> None:
     )
 
 
-def _grow(connection: Connection, arrival: _Arrival, study: Row[Any], *, counts: bool) -> None:
+def _grow(connection: Connection, arrival: Arrived, study: Row[Any], *, counts: bool) -> None:
     """Note that a study has changed; what ``counts`` opens it again if it was complete."""
     reopens = counts and study.state == StudyState.COMPLETE
-    connection.execute(
-        update(schema.study)
-        .where(schema.study.c.study_instance_uid == study.study_instance_uid)
-        .values(
-            state=StudyState.RECEIVING if reopens else study.state,
-            revision=study.revision + 1,
-            last_arrival=arrival.reception.at,
-        )
-    )
+    values = {
+        "study_uid": study.study_instance_uid,
+        "new_state": StudyState.RECEIVING.value if reopens else study.state,
+        "new_revision": study.revision + 1,
+        "at": arrival.reception.at,
+    }
+    run(connection, _GROW_STUDY, values)
 
 
-def _remember(connection: Connection, arrival: _Arrival, meaning: Added) -> None:
+def _remember(connection: Connection, arrival: Arrived, meaning: Added) -> None:
     instance, reception = arrival.instance, arrival.reception
-    connection.execute(
-        insert(schema.reception).values(
-            sop_instance_uid=instance.sop_instance_uid,
-            study_instance_uid=instance.study_instance_uid,
-            sha256=arrival.sha256,
-            called_ae=reception.called_ae,
-            calling_ae=reception.calling_ae,
-            address=reception.address,
-            at=reception.at,
-            path=str(instance.path),
-            meaning=meaning,
-        )
-    )
+    row = {
+        "sop_instance_uid": instance.sop_instance_uid,
+        "study_instance_uid": instance.study_instance_uid,
+        "sha256": arrival.sha256,
+        "called_ae": reception.called_ae,
+        "calling_ae": reception.calling_ae,
+        "address": reception.address,
+        "at": reception.at,
+        "path": str(instance.path),
+        "meaning": meaning.value,
+    }
+    run(connection, _INSERT_RECEPTION, row)
 
 
 def _is_ours(connection: Connection, sop_instance_uid: str) -> bool:

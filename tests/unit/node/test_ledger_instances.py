@@ -12,7 +12,7 @@ from sqlalchemy import select
 from dicom_io.study import Instance
 from node.ledger import files, instances, outbox, schema, status, studies, tasks
 from node.ledger.engine import reading
-from node.ledger.instances import Added
+from node.ledger.instances import Added, Arrived
 from node.task import PlannedTask, Reception, State, StudyState
 from tests.build_ledger import LONG_AGO, owe
 
@@ -196,7 +196,8 @@ def test_our_own_result_is_recorded_and_never_work(engine, tmp_path):
 def test_what_carries_our_device_uid_is_recorded_and_never_work(engine):
     reception = Reception(called_ae="P", calling_ae="PACS", address="10.0.0.1", at=LONG_AGO)
 
-    instances.add_ours(engine, make_instance(), reception, sha256="0" * 64)
+    ours = Arrived(instance=make_instance(), reception=reception, sha256="0" * 64, is_ours=True)
+    assert instances.add_all(engine, [ours]) == [Added.OURS]
 
     assert studies.state(engine, STUDY) is None
     assert files.known_files(engine, [make_instance().path]) == {make_instance().path}
