@@ -322,6 +322,9 @@ def _load_weights(network: nn.Module, place: WeightsPlace, content: bytes) -> No
     state = checkpoint.get(place.key, checkpoint)
     state = {str(key).removeprefix("module."): value for key, value in state.items()}
     network.load_state_dict(state, strict=True)
+    for name, value in network.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelUnavailableError(f"{place.name} holds what is not finite, in {name}")
 
 
 def _require_network(network: Any) -> None:
