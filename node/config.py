@@ -58,6 +58,11 @@ class NodeSettings:
     #: SQLAlchemy URL of the ledger.
     database: str
     workers: int = 1
+    #: A task that takes longer is ended, and its process with it.
+    task_minutes: float = 60.0
+    #: Most memory that the process of a task may use; None: nine tenths of the machine's, or any
+    #: where a GPU driver maps what it likes.
+    task_memory_gb: float | None = None
     #: Processes that take connections, all on the same port.
     receivers: int = 1
 

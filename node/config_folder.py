@@ -247,6 +247,8 @@ def _node_settings(table: NodeTable, folder: Path) -> NodeSettings:
         data=data,
         database=table.database or f"sqlite:///{data / 'ledger.sqlite'}",
         workers=table.workers,
+        task_minutes=table.task_minutes,
+        task_memory_gb=table.task_memory_gb,
         receivers=table.receivers,
     )
 

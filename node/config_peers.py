@@ -37,6 +37,10 @@ class NodeTable(Table):
         default="", description="an SQLAlchemy URL, sqlite:/// or postgresql+psycopg://"
     )
     workers: Whole = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
+    task_minutes: Number = Field(
+        default=60.0, ge=60, le=1440, description="minutes, from 60 to 1440"
+    )
+    task_memory_gb: Number | None = Field(default=None, gt=0, description="gigabytes, more than 0")
     receivers: Whole = Field(default=1, ge=1, le=16, description="a whole number from 1 to 16")
 
     @field_validator("bind")

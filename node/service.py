@@ -24,7 +24,7 @@ from dicom_io.study import Study
 from node import completion, spawned
 from node.child import ChildSettings
 from node.clock import Clock
-from node.config import Config, config_hash
+from node.config import Config, NodeSettings, config_hash
 from node.deliver import Deliveries, DeliverySettings
 from node.ledger import outbox, retention, tasks
 from node.ledger.engine import Engine, open_ledger
@@ -61,8 +61,6 @@ class Pace:
     #: Pauses of a delivery that is tried again.
     delivery_base_seconds: float = 60.0
     delivery_cap_seconds: float = 3600.0
-    #: Wall-clock limit of one task.
-    time_limit_seconds: float = 3600.0
     #: How long the processes have to end by themselves.
     stop_seconds: float = 10.0
 
@@ -121,6 +119,18 @@ def planner(config: Config) -> completion.Planner:
         )
 
     return planned
+
+
+def memory_limit(node: NodeSettings) -> int:
+    """Return how many bytes the process of a task may use; 0 for as many as it likes.
+
+    Unless told, nine tenths of the machine's memory, or any where a GPU driver maps what it likes.
+    """
+    if node.task_memory_gb is not None:
+        return int(node.task_memory_gb * 1e9)
+    if Path("/dev/nvidiactl").exists():
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10 * 9
 
 
 class _Node:
@@ -188,8 +198,8 @@ class _Node:
             child=ChildSettings(
                 folder=self._config.node.data / "work" / str(index),
                 threads=max(1, (os.cpu_count() or 1) // workers),
-                memory_bytes=_memory_limit(),
-                time_limit_seconds=pace.time_limit_seconds,
+                memory_bytes=memory_limit(self._config.node),
+                time_limit_seconds=60 * self._config.node.task_minutes,
             ),
             software_version=metadata.version("pellucid"),
             lease_seconds=pace.lease_seconds,
@@ -307,13 +317,6 @@ def _stop_event(given: threading.Event | None) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _memory_limit() -> int:
-    """Return nine tenths of the machine's memory; 0 where a GPU driver maps what it likes."""
-    if Path("/dev/nvidiactl").exists():
-        return 0
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10 * 9
 
 
 def _now() -> datetime:

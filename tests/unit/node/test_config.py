@@ -26,6 +26,7 @@ from node.config import (
 )
 from node.config_folder import load_config
 from node.problems import InvalidConfigError
+from node.service import memory_limit
 from tests.build_config import MODEL, NODE, ROUTES, write_config
 
 REPOSITORY = Path(__file__).parents[3]
@@ -90,6 +91,19 @@ def test_a_folder_with_only_a_node_file_takes_nothing_and_sends_nothing(tmp_path
     assert config.node.ae_title == "PELLUCID"
 
 
+def test_what_a_task_may_take_and_what_is_kept_is_configured(tmp_path):
+    node = (
+        '[node]\ndata = "data"\ntask_minutes = 90\ntask_memory_gb = 1.5\n'
+        "[storage]\nretention_days = 0.5\nwatermark_percent = 80\n"
+    )
+
+    config = load_config(write_config(tmp_path, node=node, routes=""))
+
+    assert config.node.task_minutes == 90
+    assert memory_limit(config.node) == 1_500_000_000
+    assert (config.storage.retention_days, config.storage.watermark_percent) == (0.5, 80)
+
+
 def test_explaining_is_bounded_by_default_so_that_findings_are_delivered(tmp_path):
     routes = '[[route]]\nname = "r"\nmodel = "phantom"'
 
@@ -146,6 +160,8 @@ NODE_MISTAKES = [
     ("[node]\nport = 70000", "70000 is not accepted; expected a whole number from 1 to 65535"),
     ('[node]\nport = "x"', "'x' is not accepted; expected a whole number"),
     ("[node]\nport = true", "True is not accepted; expected a whole number"),
+    ("[node]\ntask_minutes = 59", "node.task_minutes: 59 is not accepted; expected minutes, from"),
+    ("[node]\ntask_memory_gb = 0", "node.task_memory_gb: 0 is not accepted; expected gigabytes"),
     ("[node]\nworkers = 0", "node.workers: 0 is not accepted"),
     ('[node]\nbind = "here"', "node.bind: 'here' does not appear to be an IPv4"),
     ('[node]\ndatabase = "mysql://x"', "the scheme 'mysql' is not supported"),
