@@ -314,8 +314,10 @@ def _load_weights(network: nn.Module, place: WeightsPlace, content: bytes) -> No
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError) as error:
+        # Without torch's own words: they say how to run what is in there.
         raise ModelUnavailableError(
-            f"{place.name} is no file of weights alone, which is all that is loaded: {error}"
+            f"{place.name} is no file of weights alone, which is all that is loaded: "
+            "get the bundle from where it is published"
         ) from error
     if not isinstance(checkpoint, Mapping):
         raise ModelUnavailableError(f"{place.name} holds a {type(checkpoint).__name__}")
