@@ -92,8 +92,8 @@ class Arrival:
 
     def finish(self) -> int:
         """Return the status; 0x0000 only for what is durable and in the ledger; never raises."""
-        sys.audit("pellucid.receive.arrived")
         try:
+            sys.audit("pellucid.receive.arrived")
             return self._keep()
         except DicomInputError as error:
             return self._refused(CANNOT_UNDERSTAND, f"{type(error).__name__}: {error}")

@@ -30,6 +30,11 @@ class Command:
     elements: dict[int, bytes]
 
     @property
+    def is_complete(self) -> bool:
+        """Whether it says which command it is, and whether a data set follows (PS3.7 E.1)."""
+        return {_FIELD, _DATA_SET} <= self.elements.keys()
+
+    @property
     def has_data_set(self) -> bool:
         """Whether a data set follows."""
         return _number(self.elements.get(_DATA_SET, b"")) != _NO_DATA_SET

@@ -134,14 +134,16 @@ class Messages:
             return
         command = read_command(bytes(self._command))
         self._command.clear()
-        request = command.store_request if command else None
+        if command is None or not command.is_complete:
+            raise ProtocolError("a command set that cannot be read")
+        request = command.store_request
         if request is not None and fragment.context_id in self._storable:
             self._begin_instance(request)
             return
         if not self._kept:
             raise ProtocolError("two messages share a PDU, and not both are C-STORE")
         self._is_other = True
-        if command is not None and command.has_data_set:
+        if command.has_data_set:
             self._awaited = _Awaited.OTHER
 
     def _begin_instance(self, request: StoreRequest) -> None:

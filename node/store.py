@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +22,7 @@ _EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 #: How much is written between two looks at the free space.
 _ROOM_STEP = 1 << 24
+_FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,12 +147,24 @@ def path_of(root: Path, sha256: str) -> Path:
     return _objects(root) / sha256[:2] / f"{sha256}.dcm"
 
 
-def remove_parts(root: Path) -> int:
-    """Delete what unfinished writes have left; only while nobody writes. Returns how many."""
-    parts = list(_parts(root).glob("*.part"))
-    for part in parts:
-        part.unlink(missing_ok=True)
-    return len(parts)
+def remove_parts(root: Path, written_before: datetime = _FAR_FUTURE) -> int:
+    """Delete what unfinished writes have left; return how many.
+
+    Parameters
+    ----------
+    written_before
+        When they were last written to; while anybody writes, a moment long past.
+    """
+    removed = 0
+    for part in _parts(root).glob("*.part"):
+        try:
+            if part.stat().st_mtime < written_before.timestamp():
+                part.unlink()
+                removed += 1
+        except FileNotFoundError:
+            # Kept or given up by the one who wrote it, just now.
+            continue
+    return removed
 
 
 def files_before(root: Path, moment: datetime) -> Iterator[Path]:

@@ -12,7 +12,6 @@ import time
 from typing import cast
 
 from pynetdicom.association import Association
-from pynetdicom.fsm import InvalidEventError
 from pynetdicom.transport import AssociationSocket
 
 from node.command_set import StoreRequest, store_response
@@ -32,8 +31,8 @@ _LARGEST_PDU = 1 << 20
 _ESTABLISHED = "Sta6"
 #: Ended by either side; only the connection is still open.
 _ENDED = "Sta13"
-#: The connection is closed; a PDU is invalid (PS3.8 table 9-10).
-_CLOSED, _INVALID = "Evt17", "Evt19"
+#: A PDU is invalid (PS3.8 table 9-10).
+_INVALID = "Evt19"
 #: Verification, and storage commitment.
 _NO_STORAGE = ("1.2.840.10008.1.1", PUSH_MODEL)
 
@@ -80,10 +79,12 @@ class StoreScp:
         try:
             while self._take_pdu() and self._wait():
                 pass
-        except ProtocolError as error:
-            self._end(_INVALID, str(error))
+        except (ProtocolError, MemoryError) as error:
+            self._tell_end(str(error), is_breach=True)
+            self._dul.event_queue.put(_INVALID)
         except OSError as error:
-            self._end(_CLOSED, str(error) or type(error).__name__)
+            self._tell_end(str(error) or type(error).__name__, is_breach=False)
+            self._transport.close()
         finally:
             checkpoint.set()
 
@@ -91,9 +92,9 @@ class StoreScp:
         """Run the upper layer to its end, and leave nothing behind, however it ends."""
         try:
             self._run_reactor()
-        except InvalidEventError:
-            # The connection has ended while the association was being accepted.
-            self._end(_CLOSED, "ended amid its negotiation")
+        except Exception as error:  # noqa: BLE001 (the loop of one association: it ends alone)
+            # pynetdicom's, of what comes in an order that it did not foresee.
+            self._tell_end(type(error).__name__, is_breach=True)
         finally:
             self._drop_message()
             # pynetdicom closes no socket whose other side is gone already.
@@ -157,12 +158,10 @@ class StoreScp:
         ends = self._association._kill or self._dul._kill_thread  # noqa: SLF001 (no public hook)
         return has_to_send or ends
 
-    def _end(self, event: str, reason: str) -> None:
-        """Have pynetdicom end the association, and say so."""
+    def _tell_end(self, reason: str, *, is_breach: bool) -> None:
         amid = self._messages is not None and self._messages.is_amid
         self._drop_message()
-        self._dul.event_queue.put(event)
-        if amid or event == _INVALID:
+        if amid or is_breach:
             logger.warning(
                 "association ended: %s",
                 reason,

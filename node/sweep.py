@@ -14,6 +14,8 @@ from node.ledger.engine import Engine
 logger = logging.getLogger(__name__)
 
 _BATCH = 500
+#: A file that is being written is written to more often than this.
+_ABANDONED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,10 @@ def remove_orphans(
 ) -> int:
     """Delete stored files of that age which no row of the ledger refers to; return how many.
 
-    A crash between file and row leaves one; its sender was never told Success.
+    A crash between file and row leaves one; its sender was never told Success. The unfinished
+    files of processes that died go too, but are not counted.
     """
+    store.remove_parts(root, written_before=now - _ABANDONED)
     removed = 0
     for batch in _batches(store.files_before(root, now - age)):
         for path in set(batch) - files.known_files(engine, batch):

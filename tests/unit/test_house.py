@@ -25,7 +25,7 @@ CATCH_ALL = frozenset(
         "node/outcomes.py:tell_next",
         "node/priors.py:find_priors",
         "node/arrival.py:finish",
-        "node/recorder.py:_write",
+        "node/recorder.py:_write", "node/store_scp.py:_run",
         "node/service.py:_swept",
         "node/spawned.py:_life",
         "node/worker.py:_renew_until",

@@ -128,6 +128,21 @@ def test_a_start_deletes_parts_and_names_lost_files(tmp_path):
     assert files(tmp_path) == [whole.path]
 
 
+def test_the_part_of_a_process_that_died_goes_after_an_hour(tmp_path):
+    engine = new_ledger(tmp_path)
+    sweep_at_start(engine, tmp_path)
+    left = tmp_path / "objects" / "parts" / "x.part"
+    left.write_bytes(b"con")
+
+    remove_orphans(engine, tmp_path, datetime.now(UTC))
+    kept = left.exists()
+    remove_orphans(engine, tmp_path, datetime.now(UTC) + timedelta(hours=2))
+    engine.dispose()
+
+    assert kept
+    assert not left.exists()
+
+
 def test_files_without_a_row_go_after_a_day(tmp_path):
     engine = new_ledger(tmp_path)
     orphan = store.write_durably(tmp_path, b"nobody was told Success for this")
