@@ -12,7 +12,7 @@ import pytest
 from dicom_io.select import Selector
 from node.child import ChildSettings
 from node.config import Config, Mode, NodeSettings, Peer, Route, site_of
-from node.ledger import outbox, tasks
+from node.ledger import decisions, outbox, tasks
 from node.progress import read_progress
 from node.task import State
 from node.worker import Worker, WorkerSettings
@@ -242,6 +242,23 @@ def test_hanging_task_is_ended_at_its_time_limit(engine, tmp_path):
     task = tasks.find(engine, task_id)
     assert task.state is State.READY
     assert "not done after 1 s" in task.error
+
+
+def test_a_running_task_that_a_person_cancels_is_stopped_and_its_result_dropped(engine, tmp_path):
+    task_id = ready_task(engine, tmp_path)
+    child = ChildSettings(folder=tmp_path / "work", command=FAKE, time_limit_seconds=60.0)
+    wanted = settings(tmp_path, "hang", child=child, lease_seconds=1.0)
+    thread = threading.Thread(target=work_once, args=(engine, wanted))
+    thread.start()
+    until(lambda: tasks.find(engine, task_id).state is State.RUNNING, seconds=30.0)
+
+    decisions.cancel_task(engine, task_id, reason="wrong patient", now=datetime.now(UTC))
+
+    thread.join(timeout=30.0)
+    assert not thread.is_alive()
+    task = tasks.find(engine, task_id)
+    assert (task.state, task.error) == (State.CANCELLED, "wrong patient")
+    assert outbox.of_task(engine, task_id) == ()
 
 
 def test_lease_is_renewed_while_the_child_works(engine, tmp_path):
