@@ -1,5 +1,7 @@
 """What strangers and broken devices do to the port: others are served, and nothing is left over."""
 
+import logging
+import os
 import shutil
 import struct
 import threading
@@ -8,9 +10,13 @@ import time
 import pytest
 
 from node.doorman import AllowedPeer
-from tests.build_wire import EXPLICIT, MR_IMAGE, VERIFICATION, encoded, image
+from node.log import LogStyle
+from node.receivers import start_receivers
+from node.spawned import Birth
+from tests.build_wire import EXPLICIT, MR_IMAGE, VERIFICATION, encoded, image, receive_settings
 from tests.fault.conftest import HONEST, new_uid
 from tests.fault.crowd import crowd
+from tests.fault.kept import known_datasets
 from tests.fault.pdu import (
     ABORT,
     ASSOCIATE_RQ,
@@ -162,14 +168,43 @@ def test_a_data_set_beyond_all_room_is_refused_and_fills_neither_memory_nor_disk
 
 def test_fifty_parallel_senders_of_one_peer_are_all_served(start):
     target = start(accept_unknown=False, peers=(AllowedPeer(ae_title="CT1", host=HONEST),))
+
+    sent = stored_in_parallel(target.port)
+
+    target.keeps(sent)
+    assert target.now.rss_mb < 300
+    target.has_nothing_left_over()
+
+
+def test_fifty_parallel_senders_are_all_served_whichever_receiver_takes_them(tmp_path):
+    settings = receive_settings(
+        tmp_path, accept_unknown=False, peers=(AllowedPeer(ae_title="CT1", host=HONEST),)
+    )
+    birth = Birth(parent_pid=os.getpid(), log_level=logging.WARNING, log_style=LogStyle.TEXT)
+    sockets, receivers = start_receivers(settings, birth, count=2)
+
+    try:
+        sent = stored_in_parallel(sockets.port)
+    finally:
+        for receiver in receivers:
+            receiver.process.kill()
+            receiver.process.join(20)
+        sockets.close()
+
+    assert {encoded(one) for one in sent} <= known_datasets(tmp_path)
+
+
+def stored_in_parallel(port):
+    """Return what fifty senders of one address have sent at once, all of it acknowledged."""
     sent = {number: [image(new_uid()) for _ in range(3)] for number in range(50)}
     statuses = {}
     together = threading.Barrier(50)
 
     def send(number):
         together.wait(30)
-        with Connection(target.port, HONEST, 60) as connection:
+        with Connection(port, HONEST, 60) as connection:
             admitted = connection.associate()
+            together.wait(60)
             statuses[number] = [connection.store(one) for one in sent[number]] if admitted else None
 
     threads = [threading.Thread(target=send, args=(number,)) for number in sent]
@@ -177,11 +212,8 @@ def test_fifty_parallel_senders_of_one_peer_are_all_served(start):
         thread.start()
     for thread in threads:
         thread.join(120)
-
     assert statuses == dict.fromkeys(sent, [0x0000] * 3)
-    target.keeps([one for series in sent.values() for one in series])
-    assert target.now.rss_mb < 300
-    target.has_nothing_left_over()
+    return [one for series in sent.values() for one in series]
 
 
 def test_a_sender_that_reads_no_answers_harms_only_itself(target):
