@@ -45,9 +45,7 @@ WITHIN_A_TASK = frozenset(
 #: The PACS has an object then, and the ledger does not know: it is sent again, under its UID.
 BEFORE_IT_IS_KNOWN = frozenset({"pellucid.deliver.answered", "pellucid.ledger.delivery_written"})
 #: Tried with every run of the tests; the others by ``make fault``.
-ALWAYS_TRIED = frozenset(
-    {"pellucid.ledger.study_closed", "pellucid.worker.handed_over", "pellucid.deliver.answered"}
-)
+ALWAYS_TRIED = frozenset({"pellucid.worker.handed_over", "pellucid.deliver.answered"})
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.fault)]
 
 

@@ -43,6 +43,23 @@ def stand_still(folder: Path, database: str, faults: Faults, mutant: Mutant) -> 
 
 QUICK = (
     Mutant(
+        name="acknowledged before it is stored",
+        file="node/messages.py",
+        old="            with self._open:\n"
+        "                status = self._arriving.finish()\n"
+        "            self._arriving = None\n"
+        "            self._awaited = _Awaited.COMMAND\n"
+        "            self._answer(self._request, self._context_id, status)\n",
+        new="            self._answer(self._request, self._context_id, 0)\n"
+        "            with self._open:\n"
+        "                self._arriving.finish()\n"
+        "            self._arriving = None\n"
+        "            self._awaited = _Awaited.COMMAND\n",
+        caught=oracle.LOST,
+        trial=kill_receiver,
+        point="pellucid.store.part_written",
+    ),
+    Mutant(
         name="stored under the peer's UID",
         file="node/store.py",
         old="        digest = self._sha256.hexdigest()\n",

@@ -17,7 +17,7 @@ from node import completion
 from node.config import Peer
 from node.ledger import instances, tasks
 from node.ledger.engine import Engine, open_ledger
-from node.peer import associate, contexts_for, echo, store, stored_object
+from node.peer import Timeouts, associate, contexts_for, echo, store, stored_object
 from node.standin import StandInPacs
 from node.sweep import sweep_at_start
 from node.task import PlannedTask
@@ -29,6 +29,8 @@ from tests.wait import until
 
 KINDS = (EnhancedSRStorage, SegmentationStorage)
 _PATIENCE_SECONDS = 60.0
+#: A sender waits no longer than this for an answer that does not come.
+_TIMEOUTS = Timeouts(response=15.0)
 
 
 class Modality:
@@ -54,7 +56,9 @@ class Modality:
         if not left:
             return
         try:
-            with associate(self._peer, contexts_for(left), calling_ae="MODALITY") as association:
+            with associate(
+                self._peer, contexts_for(left), calling_ae="MODALITY", timeouts=_TIMEOUTS
+            ) as association:
                 for item in left:
                     status = store(self._peer, association, item)
                     self.statuses.append(status)
