@@ -1,14 +1,17 @@
 """The receivers that ``benchmarks.receive`` compares, each started empty and stopped by its pid."""
 
+import math
+import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fakes import descendants
 from tests.node_process import running_node
 from tests.orthanc import free_port, orthanc
 
@@ -16,6 +19,7 @@ SENDER = "SENDER"
 _NODE = """
 [node]
 port = {port}
+receivers = 2
 bind = "127.0.0.1"
 data = "{data}"
 [storage]
@@ -36,10 +40,8 @@ class Receiver:
     port: int
 
     def peak_memory_bytes(self) -> int:
-        """Return the most memory that the listening process has held so far."""
-        status = Path(f"/proc/{_listener(self.port)}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        return int(found[1]) * 1024 if found else 0
+        """Return the most memory that any process which takes connections has held so far."""
+        return max(_peak_bytes(process) for process in _listeners(self.port))
 
 
 @contextmanager
@@ -50,7 +52,9 @@ def pellucid_node(folder: Path) -> Iterator[Receiver]:
     (config / "node.toml").write_text(
         _NODE.format(port=port, data=folder / "data", sender=SENDER), encoding="utf-8"
     )
-    with running_node(config, folder / "node.log"):
+    with running_node(config, folder / "node.log") as node:
+        # Its worker loads torch meanwhile, as it does once a day or a week.
+        _wait_until_idle([node.pid, *descendants(node.pid)])
         yield Receiver(ae_title="PELLUCID", port=port)
 
 
@@ -106,6 +110,20 @@ def _running(command: list[str], port: int) -> Iterator[None]:
         process.wait(timeout=30)
 
 
+def _wait_until_idle(processes: Sequence[int]) -> None:
+    """Return when these processes use less than a tenth of a processor."""
+    tick = os.sysconf("SC_CLK_TCK")
+    before = -math.inf
+    while (now := sum(map(_processor_ticks, processes))) - before > tick / 10:
+        before = now
+        time.sleep(1.0)
+
+
+def _processor_ticks(process: int) -> int:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def _listening_inodes(port: int) -> set[str]:
     lines = [
         line.split()
@@ -119,14 +137,21 @@ def _listening_inodes(port: int) -> set[str]:
     }
 
 
-def _listener(port: int) -> int:
-    """Return the process that accepts connections on a port."""
+def _listeners(port: int) -> set[int]:
+    """Return the processes that have the socket of a port."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    holders = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if str(descriptor.readlink()) in wanted:
-                holder = int(descriptor.parts[2])
+                holders.add(int(descriptor.parts[2]))
         except OSError:
             # Gone meanwhile, or another user's.
             continue
-    return holder
+    return holders
+
+
+def _peak_bytes(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0

@@ -17,6 +17,7 @@ from dicom_io.uids import named_uid
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, provider
 from node.profiles import GENERIC, PROFILES
 from node.task import Priority
+from node.tls import TlsSettings
 
 
 class Service(StrEnum):
@@ -65,6 +66,8 @@ class NodeSettings:
     task_memory_gb: float | None = None
     #: Processes that take connections, all on the same port.
     receivers: int = 1
+    #: None: connections are plain.
+    tls: TlsSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from node.config import (
     site_of,
 )
 from node.config_files import RawFile, read_file, validated
-from node.config_peers import NodeFile, NodeTable, PeerTable
+from node.config_peers import NodeFile, NodeTable, PeerTable, TlsTable
 from node.config_schema import (
     DefaultExplainerTable,
     ExplainTable,
@@ -49,6 +49,7 @@ from node.config_types import Known
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, names
 from node.problems import InvalidConfigError, Problem
 from node.task import Priority
+from node.tls import TlsSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +251,17 @@ def _node_settings(table: NodeTable, folder: Path) -> NodeSettings:
         task_minutes=table.task_minutes,
         task_memory_gb=table.task_memory_gb,
         receivers=table.receivers,
+        tls=None if table.tls is None else _tls(table.tls, folder),
+    )
+
+
+def _tls(table: TlsTable, folder: Path) -> TlsSettings:
+    return TlsSettings(
+        port=table.port,
+        cert=_placed(table.cert, folder),
+        key=_placed(table.key, folder),
+        ca=_placed(table.ca, folder) if table.ca else None,
+        require_client_cert=table.require_client_cert,
     )
 
 

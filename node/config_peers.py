@@ -2,10 +2,10 @@
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from node.config_types import (
     AeTitle,
@@ -23,10 +23,35 @@ from node.config_types import (
 )
 
 
+class TlsTable(Table):
+    """A second port, for connections with TLS (PS3.15 B.12)."""
+
+    port: Port = Field(default=2762, description="a whole number from 1 to 65535")
+    cert: Text = Field(description="a file of our certificate and its chain (PEM)")
+    key: Text = Field(description="a file of its key (PEM)")
+    ca: Text = Field(
+        default="", description="a file of the certificates that sign those of peers (PEM)"
+    )
+    require_client_cert: Truth = Field(default=True, description="true or false")
+
+    @field_validator("cert", "key", "ca")
+    @classmethod
+    def _is_there(cls, text: str, info: ValidationInfo) -> str:
+        return existing_file(text, info)
+
+    @model_validator(mode="after")
+    def _can_ask(self) -> Self:
+        if self.require_client_cert and not self.ca:
+            raise ValueError(
+                "asks peers for certificates, so ca must name who signs them; or set "
+                "require_client_cert = false"
+            )
+        return self
+
+
 class NodeTable(Table):
     """Who this node is, and where it works."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"tls"})
     ae_title: AeTitle = Field(
         default="PELLUCID", description="1 to 16 characters of ASCII, no backslash"
     )
@@ -42,6 +67,7 @@ class NodeTable(Table):
     )
     task_memory_gb: Number | None = Field(default=None, gt=0, description="gigabytes, more than 0")
     receivers: Whole = Field(default=1, ge=1, le=16, description="a whole number from 1 to 16")
+    tls: TlsTable | None = Field(default=None, description="a table: port, cert, key, ca")
 
     @field_validator("bind")
     @classmethod
@@ -142,10 +168,7 @@ class PeerTable(Table):
     @field_validator("ca")
     @classmethod
     def _is_file(cls, text: str, info: ValidationInfo) -> str:
-        folder = info.context.folder if isinstance(info.context, Known) else Path()
-        if text and not (folder / Path(text).expanduser()).is_file():
-            raise ValueError(f"there is no file {text!r}")
-        return text
+        return existing_file(text, info)
 
     @field_validator("allow")
     @classmethod
@@ -166,6 +189,20 @@ class PeerTable(Table):
                 "is answered over an association of the peer's own, so allow must hold 'commit'"
             )
         return asked
+
+
+def existing_file(text: str, info: ValidationInfo) -> str:
+    """Return the name of a file, seen from the folder of the configuration, that is there.
+
+    Raises
+    ------
+    ValueError
+        It is not there.
+    """
+    folder = info.context.folder if isinstance(info.context, Known) else Path()
+    if text and not (folder / Path(text).expanduser()).is_file():
+        raise ValueError(f"there is no file {text!r}")
+    return text
 
 
 def _has_url(info: ValidationInfo) -> bool:

@@ -2,6 +2,8 @@
 
 import logging
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +16,6 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.command_set import StoreRequest
@@ -33,6 +34,7 @@ _CALLING_UNKNOWN = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN = (0x01, 0x01, 0x07)
 #: Until a connection is read for the first time.
 _FIRST_SECONDS = 20.0
+_HANDSHAKE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,8 @@ class GuardedServer(ThreadedAssociationServer):
         Begins to take an instance, which is encoded in that transfer syntax.
     on_commitment
         Gives the status of a report of storage commitment, from the name of the peer.
+    tls
+        What the handshake of every connection begins from; None: connections are plain.
     """
 
     request_queue_size = BACKLOG
@@ -84,13 +88,16 @@ class GuardedServer(ThreadedAssociationServer):
         self,
         entity: ApplicationEntity,
         listening: socket.socket,
-        contexts: list[PresentationContext],
         *,
         doorman: Doorman,
         begin: Callable[[Association, StoreRequest, str], AbstractContextManager[Arriving]],
         on_commitment: Callable[[evt.Event, str], int],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._doorman = doorman
+        self._tls = tls
+        #: Addresses whose handshakes are not done.
+        self._shaking: list[str] = []
         self._peers = _resolved(doorman.peers)
         self._addresses = frozenset(address for _, address in self._peers)
         self._begin = begin
@@ -102,7 +109,8 @@ class GuardedServer(ThreadedAssociationServer):
         ]
         self._listening = listening
         where = listening.getsockname()
-        super().__init__(entity, where, doorman.ae_titles[0], contexts, evt_handlers=handlers)
+        title, contexts = doorman.ae_titles[0], entity.supported_contexts
+        super().__init__(entity, where, title, contexts, evt_handlers=handlers)
 
     def server_bind(self) -> None:
         """Take the socket that listens already in the place of one of its own."""
@@ -130,15 +138,38 @@ class GuardedServer(ThreadedAssociationServer):
     ) -> bool:
         """Return whether one more connection from that address is within the caps."""
         address = client_address[0]
-        active = self.active_associations
-        if len(active) >= self._doorman.max_associations:
+        present = [*map(address_of, self._open_associations()), *self._shaking]
+        if len(present) >= self._doorman.max_associations:
             return False
-        same = sum(address_of(one) == address for one in active)
+        same = present.count(str(address))
         known = address in self._addresses
         most = (
             self._doorman.max_peer_associations if known else self._doorman.max_unknown_associations
         )
         return same < most
+
+    def finish_request(
+        self,
+        request: socket.socket | tuple[bytes, socket.socket],
+        client_address: tuple[str, int] | str,
+    ) -> None:
+        """Serve a connection, in a thread of its own; with TLS, after the handshake."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        self._shaking.append(str(client_address[0]))
+        try:
+            connection = cast(socket.socket, request)
+            connection.settimeout(_HANDSHAKE_SECONDS)
+            secure = self._tls.wrap_socket(connection, server_side=True)
+        except OSError as error:
+            extra = {"event": "handshake_failed", "address": client_address[0]}
+            logger.warning("TLS handshake failed: %s", _why(error), extra=extra)
+            self.shutdown_request(request)
+        else:
+            super().finish_request(secure, client_address)
+        finally:
+            self._shaking.remove(str(client_address[0]))
 
     def shutdown(self) -> None:
         """Stop listening; associations go on."""
@@ -153,6 +184,16 @@ class GuardedServer(ThreadedAssociationServer):
             association.join(max(0.0, deadline - time.monotonic()))
         for association in self.active_associations:
             association.abort()
+
+    def _open_associations(self) -> list[Association]:
+        """Return what is open here, and at the other servers of this process."""
+        return [
+            thread
+            for thread in threading.enumerate()
+            if isinstance(thread, Association)
+            and isinstance(thread._server, GuardedServer)  # noqa: SLF001 (no public name)
+            and thread._server._doorman is self._doorman  # noqa: SLF001
+        ]
 
     def _admit(self, event: evt.Event) -> None:
         """Reject unknown titles; take the contexts away that a peer may not use."""
@@ -190,6 +231,10 @@ def address_of(association: Association) -> str:
     """Return the IP address of the sender."""
     sender = association.requestor.address_info
     return "" if sender is None else str(sender.address)
+
+
+def _why(error: OSError) -> str:
+    return str(getattr(error, "reason", "") or type(error).__name__)
 
 
 def _may(peer: AllowedPeer | None, abstract_syntax: str) -> bool:

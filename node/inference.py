@@ -24,6 +24,7 @@ from node.process import (
     SandboxError,
     die_with_parent,
     forbid_core_dumps,
+    give_way,
     leave_network,
     limit_memory,
     prefer_as_memory_victim,
@@ -110,6 +111,7 @@ def _close_sandbox(parent: int, memory_bytes: int) -> bool:
     renounce_privileges()
     forbid_core_dumps()
     prefer_as_memory_victim()
+    give_way()
     if memory_bytes:
         limit_memory(memory_bytes)
     return sandboxed

@@ -19,15 +19,23 @@ class Sockets:
     """What a receiver takes connections from; goes through ``multiprocessing`` spawn."""
 
     plain: socket.socket
+    tls: socket.socket | None = None
 
     @property
     def port(self) -> int:
         """The port of the plain socket."""
         return int(self.plain.getsockname()[1])
 
+    @property
+    def tls_port(self) -> int | None:
+        """The port of the other one."""
+        return None if self.tls is None else int(self.tls.getsockname()[1])
+
     def close(self) -> None:
         """Close them in this process; in others they stay open."""
         self.plain.close()
+        if self.tls is not None:
+            self.tls.close()
 
     def __enter__(self) -> Self:
         return self
@@ -36,9 +44,16 @@ class Sockets:
         self.close()
 
 
-def open_sockets(bind: str, port: int) -> Sockets:
-    """Return what the node listens on; see ``listen``."""
-    return Sockets(plain=listen(bind, port))
+def open_sockets(bind: str, port: int, *, tls_port: int | None = None) -> Sockets:
+    """Return what the node listens on, with TLS too if it has a port; see ``listen``."""
+    plain = listen(bind, port)
+    if tls_port is None:
+        return Sockets(plain=plain)
+    try:
+        return Sockets(plain=plain, tls=listen(bind, tls_port))
+    except (PortInUseError, ConfigError):
+        plain.close()
+        raise
 
 
 def listen(bind: str, port: int) -> socket.socket:

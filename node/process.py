@@ -71,6 +71,11 @@ def limit_memory(limit_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
+def give_way() -> None:
+    """Let every other process have the processor first: receiving comes before inference."""
+    os.nice(10)
+
+
 def prefer_as_memory_victim() -> None:
     """Ask the kernel to kill this process before others when the machine runs out of memory."""
     Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")

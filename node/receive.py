@@ -1,8 +1,9 @@
 """The receiver: what a sender is told Success for is whole on disk and in the ledger."""
 
-import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +26,7 @@ from node.listening import Sockets
 from node.quiet import quiet_libraries
 from node.recorder import Recorder
 from node.task import Reception, Resending
+from node.tls import TlsSettings, server_context
 
 VERIFICATION = "1.2.840.10008.1.1"
 #: Little endian, native or compressed. Deflated and big endian are not offered: the first lets a
@@ -48,6 +50,8 @@ TRANSFER_SYNTAXES = (
 
 _LARGEST_PDU = 1 << 18
 _GRACE_SECONDS = 5.0
+#: Which the receivers of a node lock in turn, in the data folder.
+_TURN = "receiving.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,8 @@ class ReceiveSettings:
     accept_unknown: bool = False
     #: Our Device UID: what carries it comes from here.
     device_uid: str
+    #: None: connections are plain.
+    tls: TlsSettings | None = None
     floor_bytes: int = 2_000_000_000
     #: Connections in all, from one peer's address, and from an address that is no peer's.
     max_associations: int = 200
@@ -98,24 +104,37 @@ def serve(
     ------
     LedgerError
         The ledger is missing or at another revision.
+    ConfigError
+        Certificate or key cannot be loaded.
     """
     quiet_libraries()
-    with sockets:
+    with ExitStack() as stack:
+        stack.enter_context(sockets)
+        tls = None if settings.tls is None else server_context(settings.tls)
         engine = open_ledger(settings.database)
-        try:
-            with _server(settings, sockets.plain, engine) as server:
-                loop = threading.Thread(target=partial(server.serve_forever, 0.2), name="receiver")
-                loop.start()
-                ready()
-                stop.wait()
-                server.shutdown()
-                loop.join()
-                server.finish(_GRACE_SECONDS)
-        finally:
-            engine.dispose()
+        stack.callback(engine.dispose)
+        recorder = stack.enter_context(closing(Recorder(engine, settings.data / _TURN)))
+        serving = _serving(settings, engine, recorder)
+        servers = [serving(listening=sockets.plain)]
+        if sockets.tls is not None and tls is not None:
+            servers.append(serving(listening=sockets.tls, tls=tls))
+        loops = [threading.Thread(target=each.serve_forever, args=(0.2,)) for each in servers]
+        for loop in loops:
+            loop.start()
+        ready()
+        stop.wait()
+        for each, loop in zip(servers, loops, strict=True):
+            each.shutdown()
+            loop.join()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for each in servers:
+            each.finish(max(0.0, deadline - time.monotonic()))
 
 
-def _server(settings: ReceiveSettings, listening: socket.socket, engine: Engine) -> GuardedServer:
+def _serving(
+    settings: ReceiveSettings, engine: Engine, recorder: Recorder
+) -> Callable[..., GuardedServer]:
+    """Return what makes a server of a socket."""
     doorman = Doorman(
         ae_titles=settings.ae_titles,
         peers=settings.peers,
@@ -124,17 +143,15 @@ def _server(settings: ReceiveSettings, listening: socket.socket, engine: Engine)
         max_peer_associations=settings.max_peer_associations,
         max_unknown_associations=settings.max_unknown_associations,
     )
-    entity = _entity(settings)
     destination = Destination(
-        recorder=Recorder(engine),
+        recorder=recorder,
         data=settings.data,
         floor_bytes=settings.floor_bytes,
         device_uid=settings.device_uid,
     )
-    return GuardedServer(
-        entity,
-        listening,
-        entity.supported_contexts,
+    return partial(
+        GuardedServer,
+        _entity(settings),
         doorman=doorman,
         begin=partial(_begun, destination=destination),
         on_commitment=partial(on_commitment, settings=settings, engine=engine),

@@ -14,6 +14,7 @@ from node.doorman import AllowedPeer
 from node.listening import Sockets, open_sockets
 from node.receive import ReceiveSettings
 from node.supervise import Supervised
+from node.tls import server_context
 
 _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
@@ -45,6 +46,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
             if peer.host
         ),
         device_uid=config.site.device_uid,
+        tls=config.node.tls,
         floor_bytes=int(config.storage.reserve_gb * 1e9),
     )
 
@@ -57,11 +59,15 @@ def start_receivers(
     Raises
     ------
     PortInUseError, ConfigError
-        See ``open_sockets``.
+        See ``open_sockets``, ``server_context``.
     ReceiverError
         One of them ended, or was not ready in a minute.
     """
-    sockets = open_sockets(settings.bind, settings.port)
+    if settings.tls is not None:
+        # Told now, and once: a receiver that cannot load it would end again and again.
+        server_context(settings.tls)
+    tls_port = None if settings.tls is None else settings.tls.port
+    sockets = open_sockets(settings.bind, settings.port, tls_port=tls_port)
     share = replace(
         settings,
         max_associations=_share(settings.max_associations, count),

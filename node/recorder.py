@@ -1,7 +1,9 @@
 """Arrivals entered into the ledger, as many in one transaction as wait for it."""
 
+import fcntl
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from node.ledger import instances
 from node.ledger.engine import Engine
@@ -26,10 +28,16 @@ class Recorder:
 
     A commit waits for the disk. With every thread for itself they would wait for each other's, and
     SQLite lets them do that asleep.
+
+    Parameters
+    ----------
+    turn
+        A file that receiver processes of one machine lock in turn, for the same reason.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, turn: Path) -> None:
         self._engine = engine
+        self._turn = turn.open("ab")
         self._queue: list[_Waiting] = []
         self._queueing = threading.Lock()
         self._writing = threading.Lock()
@@ -49,10 +57,21 @@ class Recorder:
             if not waiting.is_done:
                 with self._queueing:
                     batch, self._queue = self._queue, []
-                self._write(batch)
+                self._write_in_turn(batch)
         if waiting.meaning is None:
             raise waiting.failure or RuntimeError("an arrival was left out")
         return waiting.meaning
+
+    def _write_in_turn(self, batch: Sequence[_Waiting]) -> None:
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            self._write(batch)
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close what it holds."""
+        self._turn.close()
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
         try:

@@ -48,6 +48,8 @@ class Wire:
         self._connection = connection
         self._buffer = memoryview(bytearray(1 << 12))
         self._returned: deque[bytes] = deque()
+        #: Until when the PDU that has begun must be here.
+        self._deadline = 0.0
 
     def head(self, seconds: float) -> tuple[int, int] | None:
         """Return type and length of the next PDU; None if the peer has closed the connection.
@@ -61,6 +63,7 @@ class Wire:
         """
         head = self._buffer[: _HEAD.size]
         begun = self._receive(head, time.monotonic() + seconds)
+        self._deadline = time.monotonic() + _PDU_SECONDS
         if not begun or begun + self._fill(head[begun:]) < _HEAD.size:
             return None
         kind, length = _HEAD.unpack(head)
@@ -92,6 +95,9 @@ class Wire:
         if self._returned:
             return self._from_returned(count)
         buffer = memoryview(bytearray(count))
+        if count == _HEAD.size:
+            # The head, which is always asked for by itself.
+            self._deadline = time.monotonic() + _PDU_SECONDS
         return bytes(buffer[: self._fill(buffer)])
 
     def give_back(self, pdu: bytes) -> None:
@@ -122,10 +128,9 @@ class Wire:
 
     def _fill(self, buffer: memoryview) -> int:
         """Return how much of the buffer came: less than all of it from a peer that has closed."""
-        deadline = time.monotonic() + _PDU_SECONDS
         filled = 0
         while filled < len(buffer):
-            received = self._receive(buffer[filled:], deadline)
+            received = self._receive(buffer[filled:], self._deadline)
             if received == 0:
                 break
             filled += received

@@ -18,7 +18,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
 from node.errors import ConfigError, LedgerError, PortInUseError
-from node.listening import open_sockets
+from node.listening import Sockets, open_sockets
 from node.peer import _Entity
 from node.receive import ReceiveSettings, serve
 from tests.build_ledger import ledger_url, new_ledger
@@ -117,14 +117,21 @@ def receive_settings(data: Path, **changes: Any) -> ReceiveSettings:
 @contextlib.contextmanager
 def receiver(settings: ReceiveSettings) -> Iterator[int]:
     """Run a receiver in a thread of the test; give its port."""
+    with receiver_ports(settings) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def receiver_ports(settings: ReceiveSettings) -> Iterator[tuple[int, int | None]]:
+    """Run a receiver in a thread of the test; give its plain port, and the one with TLS."""
     stop, ports = threading.Event(), []
     errors: list[Exception] = []
 
     def run() -> None:
         try:
-            sockets = open_sockets(settings.bind, settings.port)
-            port = sockets.port
-            serve(settings, sockets, stop, ready=lambda: ports.append(port))
+            sockets = sockets_of(settings)
+            both = sockets.port, sockets.tls_port
+            serve(settings, sockets, stop, ready=lambda: ports.append(both))
         except (ConfigError, LedgerError, PortInUseError) as error:
             errors.append(error)
 
@@ -138,6 +145,12 @@ def receiver(settings: ReceiveSettings) -> Iterator[int]:
     finally:
         stop.set()
         thread.join(30)
+
+
+def sockets_of(settings: ReceiveSettings) -> Sockets:
+    """Return what a receiver of these settings listens on."""
+    tls_port = None if settings.tls is None else settings.tls.port
+    return open_sockets(settings.bind, settings.port, tls_port=tls_port)
 
 
 @dataclass
@@ -162,6 +175,6 @@ def start_receiver(settings: ReceiveSettings) -> ReceiverProcess:
 
 
 def _serve(settings: ReceiveSettings, answer: Any) -> None:
-    sockets = open_sockets(settings.bind, settings.port)
+    sockets = sockets_of(settings)
     port = sockets.port
     serve(settings, sockets, threading.Event(), ready=lambda: answer.send(port))

@@ -182,22 +182,22 @@ def _admit(connection: Connection, arrival: Arrived) -> Added:
     return Added.NEW if old is None else Added.REPLACED
 
 
-def _locked_study(connection: Connection, arrival: Arrived) -> Row[Any] | None:
+def _locked_study(connection: Connection, arrival: Arrived) -> Any | None:
     given = {"study_uid": arrival.instance.study_instance_uid}
-    return run(connection, _LOCK_STUDY, given).one_or_none()
+    return next(iter(run(connection, _LOCK_STUDY, given)), None)
 
 
-def _known(connection: Connection, arrival: Arrived) -> Row[Any]:
+def _known(connection: Connection, arrival: Arrived) -> Any:
     """Return what is there already of an instance; to be asked with its study locked."""
     given = {
         "sop_uid": arrival.instance.sop_instance_uid,
         "study_uid": arrival.instance.study_instance_uid,
         "series_uid": arrival.instance.series_instance_uid,
     }
-    return run(connection, _KNOWN, given).one()
+    return run(connection, _KNOWN, given)[0]
 
 
-def _new_study(connection: Connection, arrival: Arrived) -> Row[Any]:
+def _new_study(connection: Connection, arrival: Arrived) -> Any:
     """Return the locked row of the study, made if this is its first instance."""
     uid, at = arrival.instance.study_instance_uid, arrival.reception.at
     row = {
@@ -211,7 +211,7 @@ def _new_study(connection: Connection, arrival: Arrived) -> Row[Any]:
         "quarantine_reason": "",
     }
     insert_missing(connection, schema.study, [row])
-    return run(connection, _LOCK_STUDY, {"study_uid": uid}).one()
+    return run(connection, _LOCK_STUDY, {"study_uid": uid})[0]
 
 
 def _held(connection: Connection, sop_instance_uid: str) -> list[Row[Any]]:
@@ -223,7 +223,7 @@ def _current(held: list[Row[Any]]) -> Row[Any] | None:
     return next((row for row in held if row.replaced_in is None), None)
 
 
-def _contradiction(instance: Instance, study: Row[Any], held: list[Row[Any]]) -> str:
+def _contradiction(instance: Instance, study: Any, held: list[Row[Any]]) -> str:
     """Return why the instance cannot belong to the study, or an empty text; names no patient."""
     if study.patient_id != instance.patient_id:
         return "instances of two different Patient IDs carry this Study Instance UID"
@@ -252,9 +252,7 @@ def _set_aside(connection: Connection, arrival: Arrived, held: list[Row[Any]], r
         studies.quarantine(connection, uid, reason=reason, now=at, actor=actor)
 
 
-def _replace(
-    connection: Connection, arrival: Arrived, study: Row[Any], old: Row[Any]
-) -> int | None:
+def _replace(connection: Connection, arrival: Arrived, study: Any, old: Row[Any]) -> int | None:
     """End the old version; return the generation that the new one inherits, None for a new one."""
     unchanged = _same_content(old, arrival)
     # A version that no generation ever held is replaced from the start.
@@ -317,7 +315,7 @@ def _repeat(connection: Connection, arrival: Arrived) -> None:
     )
 
 
-def _grow(connection: Connection, arrival: Arrived, study: Row[Any], *, counts: bool) -> None:
+def _grow(connection: Connection, arrival: Arrived, study: Any, *, counts: bool) -> None:
     """Note that a study has changed; what ``counts`` opens it again if it was complete."""
     reopens = counts and study.state == StudyState.COMPLETE
     values = {

@@ -3,6 +3,7 @@
 SQLAlchemy's usual way from a statement to the driver costs more than the database itself.
 """
 
+from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    CursorResult,
     Dialect,
     Executable,
     Insert,
@@ -18,6 +18,7 @@ from sqlalchemy import (
     bindparam,
     insert,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 _Process = Callable[[Any], Any]
@@ -30,28 +31,40 @@ class _Compiled:
     order: tuple[str, ...] | None
     #: How values become what the driver takes, by name.
     processes: Mapping[str, _Process]
+    #: What a row is, by the names of its columns; None if there are none.
+    row: type[Any] | None
 
 
-def run(
-    connection: Connection, statement: Executable, values: Mapping[str, Any]
-) -> CursorResult[Any]:
-    """Return what a statement gives.
+def run(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> list[Any]:
+    """Return the rows that a statement gives, as named tuples.
 
     Parameters
     ----------
     statement
-        A constant; every value is a ``bindparam`` that names its type.
+        A constant; every value is a ``bindparam`` that names its type. Its columns are text,
+        numbers and truths: what comes back is taken as the driver gives it.
     values
         By name of the parameter, all of them.
+
+    Raises
+    ------
+    DBAPIError
+        Without the values.
     """
     compiled = _compiled(statement, connection.dialect)
     given = {
         name: compiled.processes[name](value) if name in compiled.processes else value
         for name, value in values.items()
     }
-    if compiled.order is None:
-        return connection.exec_driver_sql(compiled.text, given)
-    return connection.exec_driver_sql(compiled.text, tuple(given[name] for name in compiled.order))
+    placed = given if compiled.order is None else tuple(given[name] for name in compiled.order)
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(compiled.text, placed)
+        return [] if compiled.row is None else list(map(compiled.row._make, cursor.fetchall()))
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(compiled.text, None, error, hide_parameters=True) from error
+    finally:
+        cursor.close()
 
 
 def all_columns(table: Table, *names: str) -> Insert:
@@ -71,4 +84,6 @@ def _compiled(statement: Executable, dialect: Dialect) -> _Compiled:
         if (process := parameter.type.dialect_impl(dialect).bind_processor(dialect)) is not None
     }
     order = None if compiled.positiontup is None else tuple(compiled.positiontup)
-    return _Compiled(text=str(compiled), order=order, processes=processes)
+    columns = [column.name for column in getattr(statement, "selected_columns", ())]
+    row = namedtuple("row", columns) if columns else None
+    return _Compiled(text=str(compiled), order=order, processes=processes, row=row)

@@ -165,7 +165,7 @@ NODE_MISTAKES = [
     ("[node]\nworkers = 0", "node.workers: 0 is not accepted"),
     ('[node]\nbind = "here"', "node.bind: 'here' does not appear to be an IPv4"),
     ('[node]\ndatabase = "mysql://x"', "the scheme 'mysql' is not supported"),
-    ("[node]\ntls = { port = 2762 }", "node.tls: is not available in this version"),
+    ('[node]\ntls = { cert = "no.pem", key = "no.key" }', "there is no file 'no.pem'"),
     ("[node]\nreceivers = 0", "node.receivers: 0 is not accepted; expected a whole number from 1"),
     ("[storage]\nretention_days = 0", "storage.retention_days: 0 is not accepted; expected days"),
     (

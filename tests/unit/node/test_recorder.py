@@ -1,9 +1,12 @@
 """Arrivals enter the ledger together; each is told what came of it, none suffers for another."""
 
 import threading
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from dicom_io.study import Instance
 from node.ledger import instances
@@ -13,6 +16,12 @@ from node.recorder import Recorder
 from node.task import Reception
 
 STUDY = "1.2.3"
+
+
+@pytest.fixture
+def recorder(ledger, tmp_path):
+    with closing(Recorder(ledger, tmp_path / "turn")) as recorder:
+        yield recorder
 
 
 def arrived(number, **changes):
@@ -53,25 +62,23 @@ def record_at_once(recorder, all_arrived):
     return [told[number] for number in range(len(all_arrived))]
 
 
-def test_what_arrives_at_once_is_all_recorded(ledger):
-    recorder = Recorder(ledger)
-
+def test_what_arrives_at_once_is_all_recorded(ledger, recorder):
     told = record_at_once(recorder, [arrived(number) for number in range(40)])
 
     assert told == [Added.NEW] * 40
     assert len(instances.of_study(ledger, STUDY)) == 40
 
 
-def test_the_same_instance_twice_at_once_is_new_and_a_duplicate(ledger):
-    told = record_at_once(Recorder(ledger), [arrived(1), arrived(1)])
+def test_the_same_instance_twice_at_once_is_new_and_a_duplicate(ledger, recorder):
+    told = record_at_once(recorder, [arrived(1), arrived(1)])
 
     assert sorted(told) == sorted([Added.NEW, Added.DUPLICATE])
 
 
-def test_one_that_cannot_be_written_fails_alone(ledger):
+def test_one_that_cannot_be_written_fails_alone(ledger, recorder):
     impossible = arrived(1, sha256=None)
 
-    told = record_at_once(Recorder(ledger), [arrived(2), impossible, arrived(3)])
+    told = record_at_once(recorder, [arrived(2), impossible, arrived(3)])
 
     assert [told[0], told[2]] == [Added.NEW, Added.NEW]
     assert isinstance(told[1], DBAPIError)
