@@ -35,6 +35,8 @@ _CALLED_UNKNOWN = (0x01, 0x01, 0x07)
 #: Until a connection is read for the first time.
 _FIRST_SECONDS = 20.0
 _HANDSHAKE_SECONDS = 10.0
+#: How long a busy receiver leaves a connection to others, for each that it has.
+_WAIT_FOR_EACH, _LONGEST_WAIT = 0.002, 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,8 @@ class Doorman:
     max_associations: int
     max_peer_associations: int
     max_unknown_associations: int
+    #: Whether other processes take connections from the same sockets.
+    shares_sockets: bool
 
 
 class GuardedServer(ThreadedAssociationServer):
@@ -126,6 +130,10 @@ class GuardedServer(ThreadedAssociationServer):
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept a connection that answers at once and never blocks for ever."""
+        if self._doorman.shares_sockets:
+            # All of them were woken: whoever has the least to do is the first to take it.
+            busy = len(self._open_associations()) + len(self._shaking)
+            time.sleep(min(_LONGEST_WAIT, busy * _WAIT_FOR_EACH))
         connection, address = super().get_request()
         connection.settimeout(_FIRST_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

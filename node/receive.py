@@ -79,6 +79,8 @@ class ReceiveSettings:
     max_associations: int = 200
     max_peer_associations: int = 64
     max_unknown_associations: int = 16
+    #: Processes like this one, which take connections from the same sockets.
+    receivers: int = 1
     #: How an object is sent again that its destination does not keep.
     resending: Resending = field(default_factory=Resending)
 
@@ -142,6 +144,7 @@ def _serving(
         max_associations=settings.max_associations,
         max_peer_associations=settings.max_peer_associations,
         max_unknown_associations=settings.max_unknown_associations,
+        shares_sockets=settings.receivers > 1,
     )
     destination = Destination(
         recorder=recorder,

@@ -70,6 +70,7 @@ def start_receivers(
     sockets = open_sockets(settings.bind, settings.port, tls_port=tls_port)
     share = replace(
         settings,
+        receivers=count,
         max_associations=_share(settings.max_associations, count),
         max_peer_associations=_share(settings.max_peer_associations, count),
         max_unknown_associations=_share(settings.max_unknown_associations, count),
