@@ -5,8 +5,8 @@ from enum import StrEnum
 
 #: PS3.7 C.5: the peer has the object already.
 _DUPLICATE = 0x0111
-#: PS3.7 C.4 and C.5: kept in spite of attributes out of range or unknown to the peer.
-_KEPT_WITH_WARNING = (0x0107, 0x0116)
+#: PS3.7 C.4: kept in spite of attributes out of range or unknown to the peer.
+_KEPT_WITH_WARNING = (0x0001, 0x0107, 0x0116)
 #: PS3.7 C.5: processing failure and resource limitation may pass.
 _TEMPORARY = (0x0110, 0x0213)
 
