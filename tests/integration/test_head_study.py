@@ -69,7 +69,19 @@ called = ["PELLUCID"]
 when = "tags.Modality == 'MR'"
 select = [{ name = "t1", Modality = "MR" }]
 complete = { quiet_seconds = 4 }
-run = [{ model = "brain_meshnet3", explain = [] }, { model = "marker", explain = [] }]
+model = "brain_meshnet3"
+explain = []
+results = ["report", "segmentation"]
+send_to = ["pacs"]
+
+[[route]]
+name = "marker"
+called = ["PELLUCID"]
+when = "tags.Modality == 'MR'"
+select = [{ name = "t1", Modality = "MR" }]
+complete = { quiet_seconds = 4 }
+model = "marker"
+explain = []
 results = ["report", "segmentation", "overlay"]
 send_to = ["pacs"]
 
