@@ -231,6 +231,8 @@ def associate(
         wire = event.assoc.dul.socket
         if wire is not None and wire.socket is not None:
             wire.socket.settimeout(timeouts.network)
+            # A small object would wait for the acknowledgment of its command, 40 ms each.
+            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     try:
         association = entity.associate(

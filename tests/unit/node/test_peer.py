@@ -23,6 +23,7 @@ from node.peer import (
     StoredObject,
     Timeouts,
     UnreachableError,
+    associate,
     batches,
     contexts_for,
     echo,
@@ -64,6 +65,23 @@ def closed_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def test_small_objects_do_not_wait_for_the_acknowledgment_of_what_went_before(tmp_path):
+    path = write_object(tmp_path / "one.dcm", "2.25.1")
+    item = StoredObject(
+        path=path,
+        sop_class_uid=SecondaryCaptureImageStorage,
+        sop_instance_uid="2.25.1",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    with (
+        StandInPacs(tmp_path / "pacs") as pacs,
+        associate(peer_at(pacs.port), contexts_for([item]), calling_ae="PELLUCID") as association,
+    ):
+        wire = association.dul.socket.socket
+
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_echo_of_a_running_peer_is_ok(tmp_path):
