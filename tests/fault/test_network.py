@@ -8,10 +8,12 @@ from datetime import timedelta
 
 import pytest
 from pydicom.dataset import FileMetaDataset
+from sqlalchemy import func, select
 
 from node.config import Peer
 from node.deliver import Deliveries, DeliverySettings, Destination
-from node.ledger import outbox, tasks
+from node.ledger import outbox, schema, tasks
+from node.ledger.engine import reading
 from node.peer import Timeouts, associate, contexts_for, stored_object
 from node.standin import StandInPacs
 from node.task import DeliveryState, NewDelivery
@@ -79,7 +81,14 @@ def owed_to(engine, task, name="pacs"):
 
 
 def delivered(engine, task, name="pacs"):
-    return sum(one.state is DeliveryState.DELIVERED for one in owed_to(engine, task, name))
+    table = schema.delivery.c
+    query = select(func.count()).where(
+        table.task_id == task.id,
+        table.destination == name,
+        table.state == DeliveryState.DELIVERED,
+    )
+    with reading(engine) as connection:
+        return connection.scalar(query)
 
 
 def opening_bytes(proxy, peer, path):
