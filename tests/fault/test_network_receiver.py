@@ -167,11 +167,14 @@ def rows_of(data, one):
 
 
 @pytest.mark.parametrize(
-    "line", [Line(piece=7), Line(delay_seconds=0.02)], ids=["seven bytes at a time", "late"]
+    ("line", "least"),
+    [(Line(piece=7), 1000), (Line(delay_seconds=0.02), 8)],
+    ids=["seven bytes at a time", "late"],
 )
-def test_a_slow_network_costs_nothing_but_time(target, line):
+def test_a_slow_network_costs_nothing_but_time(target, line, least):
     sent = [new_image() for _ in range(3)]
     with Proxy(target.port, lambda _: line) as proxy:
         assert send(proxy.port, sent) == sent
+    assert proxy.passages[0].pieces >= least
     target.keeps(sent)
     target.has_nothing_left_over()
