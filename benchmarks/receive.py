@@ -1,6 +1,6 @@
 """How fast images are taken, beside Orthanc, DCMTK and stock pynetdicom in one run.
 
-    python -m benchmarks.receive [--large 400] [--small 4000] [--senders 1 2 4 8] [--json FILE]
+    python -m benchmarks.receive [--large 400] [--small 4000] [--senders 1 2 4 8] [--rounds 1]
 
 DCMTK's storescu sends, each sender its share over one association, with TCP_NODELAY. Every run
 begins with an empty receiver. An acknowledgement counts from request to response in the
@@ -16,8 +16,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from pydicom import Dataset
@@ -57,6 +58,9 @@ class Reading:
     memory_mb: float
 
 
+_FIGURES = [field.name for field in fields(Reading)][3:]
+
+
 def main() -> None:
     asked = _arguments().parse_args()
     # Of the receivers too: half of DCMTK's wait on loopback is theirs.
@@ -75,6 +79,7 @@ def main() -> None:
             (load, senders, receiver)
             for load in loads
             for senders in asked.senders
+            for _ in range(asked.rounds)
             for receiver in asked.receivers
         ]
         for load, senders, receiver in track(runs, "runs", console=Console(stderr=True)):
@@ -83,6 +88,7 @@ def main() -> None:
                 reading = _measured(running, receiver, load, _shares(loads[load], senders), folder)
             readings.append(reading)
             shutil.rmtree(folder)
+    readings = _medians(readings)
     show(readings, Console())
     asked.json.write_text(json.dumps([asdict(each) for each in readings], indent=1) + "\n", "utf-8")
 
@@ -95,6 +101,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--large", type=int, default=400, help="CT of 0.5 MB (%(default)s)")
     parser.add_argument("--small", type=int, default=4000, help="of 30 KB (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="of each, for medians (%(default)s)")
     parser.add_argument("--senders", type=int, nargs="+", default=[1, 2, 4, 8], help="at once")
     parser.add_argument(
         "--receivers", nargs="+", default=list(RECEIVERS), choices=list(RECEIVERS), metavar="NAME"
@@ -170,6 +177,19 @@ def _measured(
         acknowledgement_p95_ms=round(float(np.quantile(waits, 0.95)) * 1e3, 1),
         memory_mb=round(running.peak_memory_bytes() / 1e6),
     )
+
+
+def _medians(readings: Sequence[Reading]) -> list[Reading]:
+    """Return one reading for the rounds of each receiver, load and number of senders."""
+    keys = dict.fromkeys((each.receiver, each.load, each.senders) for each in readings)
+    rounds = [
+        [each for each in readings if (each.receiver, each.load, each.senders) == key]
+        for key in keys
+    ]
+    return [
+        replace(each[0], **{name: median(getattr(one, name) for one in each) for name in _FIGURES})
+        for each in rounds
+    ]
 
 
 def _sender(

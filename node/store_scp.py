@@ -99,6 +99,8 @@ class StoreScp:
             self._drop_message()
             # pynetdicom closes no socket whose other side is gone already.
             self._wire.close()
+            # Whoever waits for a request to associate would wait on, and count, for seconds.
+            self._dul.to_user_queue.put(None)
 
     def _drop_message(self) -> None:
         if self._messages is not None:
