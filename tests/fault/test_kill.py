@@ -178,7 +178,7 @@ def test_death_of_the_receiver_while_it_receives_loses_nothing_acknowledged(scen
 
     assert lost
     assert scene.acknowledged == set(scene.files)
-    assert scene.node.log.count("child=receiver") == 2
+    assert scene.node.log.count('child="receiver 0"') == 2
     kept = {data_set_digest(path) for path in scene.objects()}
     assert {data_set_digest(path) for path in scene.files} <= kept
 
