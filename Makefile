@@ -52,8 +52,8 @@ bench-demo: $(STAMP)  ## how long the demo takes
 bench-phantom: $(STAMP)  ## how well the phantom model finds, and its default explainer shows
 	$(BIN)/python -m benchmarks.phantom --workers 2
 
-bench-reliability: $(STAMP)  ## how far the phantom model's calibrated answer can be trusted (15 minutes)
-	$(BIN)/python -m benchmarks.reliability
+bench-reliability: $(STAMP)  ## how far the phantom model's calibrated answer can be trusted (an hour)
+	$(BIN)/python -m benchmarks.reliability --phantoms 2000 --again 1000
 
 bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and shap
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
