@@ -85,6 +85,8 @@ class Messages:
         if self._is_other:
             others, self._kept = self._kept, []
             self._is_other = self._awaited is _Awaited.OTHER
+            if not self._is_other:
+                self._kept_bytes = 0
             return others
         if self._awaited is _Awaited.DATA_SET or not self.is_amid:
             self._forget_kept()
@@ -121,7 +123,6 @@ class Messages:
                 self._take_data(fragment)
             case _Awaited.OTHER if fragment.is_last:
                 self._awaited = _Awaited.COMMAND
-                self._kept_bytes = 0
 
     def _take_command(self, fragment: Fragment) -> None:
         if self._is_other:

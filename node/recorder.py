@@ -49,6 +49,8 @@ class Recorder:
         ------
         DBAPIError
             The ledger cannot be written: this arrival is not in it.
+        OSError
+            Nor is it if the file of the turns cannot be locked.
         """
         waiting = _Waiting(arrived)
         with self._queueing:
@@ -63,7 +65,12 @@ class Recorder:
         return waiting.meaning
 
     def _write_in_turn(self, batch: Sequence[_Waiting]) -> None:
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        except OSError as error:
+            for each in batch:
+                each.failure = error
+            return
         try:
             self._write(batch)
         finally:

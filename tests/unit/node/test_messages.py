@@ -200,6 +200,14 @@ def test_what_is_no_store_may_not_grow_for_ever(peer):
         peer.send(endless)
 
 
+def test_messages_without_end_are_no_message_without_end(peer):
+    padded = command(0x0030, has_data_set=False)[12:] + element(0xFFF0, bytes(1 << 15))
+    echo = piece(padded, context=OTHER, is_command=True, is_last=True)
+
+    for _ in range(300):
+        assert len(peer.send(echo)) == 1
+
+
 def test_an_instance_that_does_not_come_whole_is_dropped(peer):
     peer.send(whole_command())
     peer.send(piece(b"half"))
