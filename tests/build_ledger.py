@@ -12,6 +12,7 @@ from dicom_io.header import read_header
 from dicom_io.study import Instance
 from node.ledger import instances, studies, tasks
 from node.ledger.engine import open_ledger
+from node.ledger.instances import Added, Arrived
 from node.task import NewDelivery, PlannedTask, Reception, Task
 
 STUDY_UID = "1.2.826.1"
@@ -54,13 +55,19 @@ def ledger_url(data: Path) -> str:
     return f"sqlite:///{data / 'ledger.sqlite'}"
 
 
+def record_arrival(engine, instance, reception, **known) -> Added:
+    """Enter one arrived instance into the ledger; return what it meant."""
+    arrived = Arrived(instance=instance, reception=reception, **known)
+    return instances.add_all(engine, [arrived])[0]
+
+
 def arrive(engine: Engine, path: Path, *, calling_ae: str = "MODALITY") -> Instance:
     """Record a file as received from ``calling_ae``."""
     header = read_header(path)
     reception = Reception(
         called_ae="PELLUCID", calling_ae=calling_ae, address="127.0.0.1", at=LONG_AGO
     )
-    instances.add(engine, header, reception, sha256=header.sop_instance_uid.rjust(64, "0"))
+    record_arrival(engine, header, reception, sha256=header.sop_instance_uid.rjust(64, "0"))
     return header
 
 

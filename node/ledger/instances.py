@@ -113,21 +113,6 @@ def add_all(engine: Engine, arrived: Sequence[Arrived]) -> list[Added]:
     return [meanings[index] for index in range(len(arrived))]
 
 
-def add(
-    engine: Engine,
-    instance: Instance,
-    reception: Reception,
-    *,
-    sha256: str,
-    pixels_sha256: PixelsSha256 = no_pixels,
-) -> Added:
-    """Record one arrived instance; see ``Arrived``."""
-    arrived = Arrived(
-        instance=instance, reception=reception, sha256=sha256, pixels_sha256=pixels_sha256
-    )
-    return add_all(engine, [arrived])[0]
-
-
 def of_study(
     engine: Engine, study_instance_uid: str, generation: int | None = None
 ) -> tuple[Instance, ...]:

@@ -11,9 +11,9 @@ import pytest
 
 from dicom_io.header import read_header
 from node import store
-from node.ledger import instances, studies
+from node.ledger import studies
 from node.task import Reception
-from tests.build_ledger import ledger_url, new_ledger, write_instance
+from tests.build_ledger import ledger_url, new_ledger, record_arrival, write_instance
 from tests.fault import oracle
 from tests.fault.points import Act, Faults, all_points
 from tests.fault.trials import Receiver, a_hospital, crash, kill_a_receiver
@@ -86,7 +86,7 @@ def study_of(data, study, *, days):
     os.utime(stored.path, (at.timestamp(), at.timestamp()))
     engine = new_ledger(data)
     reception = Reception(called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=at)
-    instances.add(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
     studies.complete(engine, study, [], now=at)
     engine.dispose()
     return stored.path

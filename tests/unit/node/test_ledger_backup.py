@@ -12,12 +12,12 @@ from dicom_io.header import read_header
 from node import store
 from node.cli import main
 from node.errors import LedgerError
-from node.ledger import backup, instances
+from node.ledger import backup
 from node.ledger.engine import dump_command, open_ledger
 from node.ownership import only_node
 from node.task import Reception
 from tests.build_config import write_config
-from tests.build_ledger import ledger_url, write_instance
+from tests.build_ledger import ledger_url, record_arrival, write_instance
 from tests.unit.node.test_ledger_engine import ledger_of
 
 
@@ -53,7 +53,7 @@ def upgraded(data):
     reception = Reception(
         called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=datetime.now(UTC)
     )
-    instances.add(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
     engine.dispose()
     return stored.path
 

@@ -14,7 +14,7 @@ from node.ledger import files, instances, outbox, schema, status, studies, tasks
 from node.ledger.engine import reading
 from node.ledger.instances import Added, Arrived
 from node.task import PlannedTask, Reception, State, StudyState
-from tests.build_ledger import LONG_AGO, owe
+from tests.build_ledger import LONG_AGO, owe, record_arrival
 
 STUDY = "1.2.3"
 
@@ -48,7 +48,7 @@ def receive(engine, instance, content="a", *, pixels="", seconds=0, calling_ae="
     digest = f"{instance.sop_instance_uid}-{content}".rjust(64, "0")
     if pixels:
         instance = replace(instance, path=Path(f"{instance.path}@{pixels}"))
-    return instances.add(
+    return record_arrival(
         engine,
         instance,
         reception,

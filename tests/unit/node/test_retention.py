@@ -10,11 +10,11 @@ from pydicom import dcmread
 from dicom_io.header import read_header
 from node import store
 from node.config import StorageSettings
-from node.ledger import instances, outbox, retention, studies, tasks
+from node.ledger import outbox, retention, studies, tasks
 from node.retention import Outlook, Retention, Usage, outlook
 from node.sweep import remove_orphans, sweep_at_start
 from node.task import NewDelivery, PlannedTask, Reception, StudyState
-from tests.build_ledger import new_ledger, write_instance
+from tests.build_ledger import new_ledger, record_arrival, write_instance
 from tests.unit.node.test_retract import config, pellucid  # noqa: F401 (fixtures)
 
 NOW = datetime.now(UTC)
@@ -51,7 +51,7 @@ def arrived(engine, data, study, *, days):
     reception = Reception(
         called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=days_ago(days)
     )
-    instances.add(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
     studies.complete(engine, study, [], now=days_ago(days))
     return stored.path
 
@@ -63,7 +63,7 @@ def analyzed(engine, data, study, *, days):
     reception = Reception(
         called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=days_ago(days)
     )
-    instances.add(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
     planned = [PlannedTask(route="head", config_hash="ab")]
     studies.complete(engine, study, planned, now=days_ago(days))
     held = tasks.claim(engine, "w", days_ago(days))
