@@ -112,9 +112,12 @@ class GuardedServer(ThreadedAssociationServer):
             (evt.EVT_N_EVENT_REPORT, self._report),
         ]
         self._listening = listening
-        where = listening.getsockname()
-        title, contexts = doorman.ae_titles[0], entity.supported_contexts
-        super().__init__(entity, where, title, contexts, evt_handlers=handlers)
+        self._contexts = {
+            str(context.abstract_syntax): context for context in entity.supported_contexts
+        }
+        # None for pynetdicom, which would copy all of them for every connection.
+        where, title = listening.getsockname(), doorman.ae_titles[0]
+        super().__init__(entity, where, title, [], evt_handlers=handlers)
 
     def server_bind(self) -> None:
         """Take the socket that listens already in the place of one of its own."""
@@ -204,7 +207,7 @@ class GuardedServer(ThreadedAssociationServer):
         ]
 
     def _admit(self, event: evt.Event) -> None:
-        """Reject unknown titles; take the contexts away that a peer may not use."""
+        """Reject unknown titles; support the contexts that a peer asks for and may use."""
         association = event.assoc
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         if request.called_ae_title not in self._doorman.ae_titles:
@@ -214,10 +217,9 @@ class GuardedServer(ThreadedAssociationServer):
         if peer is None and not self._doorman.accept_unknown:
             _reject(association, _CALLING_UNKNOWN, "no peer of this title at this address")
         else:
+            asked = {str(each.abstract_syntax) for each in request.presentation_context_definition_list}
             association.acceptor.supported_contexts = [
-                context
-                for context in association.acceptor.supported_contexts
-                if _may(peer, str(context.abstract_syntax))
+                self._contexts[uid] for uid in asked & self._contexts.keys() if _may(peer, uid)
             ]
 
     def _peer_of(self, association: Association) -> AllowedPeer | None:
