@@ -1,12 +1,11 @@
 """The receivers that ``benchmarks.receive`` compares, each started empty and stopped by its pid."""
 
-import math
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,8 @@ host = "127.0.0.1"
 port = 104
 """
 _LISTENING = "0A"
+#: A twentieth of a processor for so long is a node at rest.
+_IDLE_TICKS, _QUIET_SECONDS = os.sysconf("SC_CLK_TCK") / 20, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def pellucid_node(folder: Path) -> Iterator[Receiver]:
     )
     with running_node(config, folder / "node.log") as node:
         # Its worker loads torch meanwhile, as it does once a day or a week.
-        _wait_until_idle([node.pid, *descendants(node.pid)])
+        _wait_until_idle(node.pid)
         yield Receiver(ae_title="PELLUCID", port=port)
 
 
@@ -110,13 +111,19 @@ def _running(command: list[str], port: int) -> Iterator[None]:
         process.wait(timeout=30)
 
 
-def _wait_until_idle(processes: Sequence[int]) -> None:
-    """Return when these processes use less than a tenth of a processor."""
-    tick = os.sysconf("SC_CLK_TCK")
-    before = -math.inf
-    while (now := sum(map(_processor_ticks, processes))) - before > tick / 10:
-        before = now
+def _wait_until_idle(process: int) -> None:
+    """Return when it and those that it has started have used no processor to speak of for 3 s."""
+    before, quiet = _family_ticks(process), 0
+    while quiet < _QUIET_SECONDS:
         time.sleep(1.0)
+        now = _family_ticks(process)
+        quiet = quiet + 1 if now - before < _IDLE_TICKS else 0
+        before = now
+
+
+def _family_ticks(process: int) -> int:
+    # Listed anew: what is late to begin is what would disturb.
+    return sum(map(_processor_ticks, [process, *descendants(process)]))
 
 
 def _processor_ticks(process: int) -> int:
