@@ -16,6 +16,10 @@ class DamagedFileError(DicomInputError):
     """A DICOM file cannot be parsed: bytes are missing or changed."""
 
 
+class NonConformantError(DicomInputError):
+    """An image that is selected was kept although its data set contradicts itself."""
+
+
 class UnsupportedObjectError(DicomInputError):
     """An object is not an image that can be analyzed: a report, a segmentation, a directory."""
 

@@ -9,6 +9,8 @@ class OutcomeKind(StrEnum):
 
     #: The image is outside the intended use of the model: it was not run.
     REJECTED = "rejected"
+    #: Images are damaged: it was not run.
+    DAMAGED = "damaged"
     #: It was tried and could not be completed.
     FAILED = "failed"
     #: It was tried and waits for a person at the node; a report may still follow.

@@ -43,8 +43,8 @@ def read_inputs(study: Study, select: Sequence[Selector]) -> tuple[Input, ...]:
     ------
     ConflictingPatientsError
         If the study's instances name different patients.
-    MissingSeriesError, AmbiguousSelectionError
-        If an entry takes no series, or several.
+    MissingSeriesError, AmbiguousSelectionError, NonConformantError
+        If an entry takes no series, or several, or an image that does not conform.
     DicomInputError
         As ``read_input``.
     """

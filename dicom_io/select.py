@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydicom.datadict import tag_for_keyword
 
-from dicom_io.errors import AmbiguousSelectionError
+from dicom_io.errors import AmbiguousSelectionError, NonConformantError
 from dicom_io.sop_classes import ImageKind, image_kind
 from dicom_io.study import Instance, Series, Study
 
@@ -48,7 +48,11 @@ ANY_IMAGE = Selector(name="image", conditions={})
 
 
 def matching_series(study: Study, selector: Selector) -> tuple[Series, ...]:
-    """Return every image series that the selector takes, each without its excluded instances."""
+    """Return every image series that the selector takes, each without its excluded instances.
+
+    What cannot be read of an instance that does not conform counts as what is asked for: a series
+    must not lose it silently.
+    """
     found = (_selected(series, selector.conditions) for series in study.series)
     return tuple(series for series in found if series is not None)
 
@@ -58,11 +62,15 @@ def select_series(study: Study, selector: Selector) -> Series | None:
 
     Raises
     ------
+    NonConformantError
+        If it takes an instance that does not conform.
     AmbiguousSelectionError
         If it takes several: the series of most images, or the first, is not always the right
         one, so the rule has to say more.
     """
     found = matching_series(study, selector)
+    for series in found:
+        _require_conformant(series)
     if len(found) > 1:
         listed = ", ".join(f"{s.series_instance_uid} ({len(s.instances)})" for s in found)
         raise AmbiguousSelectionError(
@@ -71,6 +79,15 @@ def select_series(study: Study, selector: Selector) -> Series | None:
             "add a condition that tells them apart, such as SeriesDescription or SliceThickness"
         )
     return found[0] if found else None
+
+
+def _require_conformant(series: Series) -> None:
+    wrong = [each for each in series.instances if each.nonconformance]
+    if wrong:
+        raise NonConformantError(
+            f"series {series.series_instance_uid}: {len(wrong)} of {len(series.instances)} images "
+            f"are damaged, the first in this way: {wrong[0].nonconformance}"
+        )
 
 
 def _selected(series: Series, conditions: Mapping[str, Condition]) -> Series | None:
@@ -98,6 +115,7 @@ def _meets(instance: Instance, conditions: Mapping[str, Condition]) -> bool:
     return all(
         _meets_one(_values(instance, keyword), condition)
         for keyword, condition in conditions.items()
+        if keyword in instance.tags or not instance.nonconformance
     )
 
 

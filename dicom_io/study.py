@@ -22,6 +22,9 @@ class Instance:
     #: Keyword to text of the top-level elements that a route may ask for, never pixel data;
     #: several values are joined by a backslash, as DICOM writes them.
     tags: Mapping[str, str] = field(default_factory=dict)
+    #: What is wrong with its data set, in words: it was kept as it came, and is never analyzed.
+    #: Empty for what conforms.
+    nonconformance: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

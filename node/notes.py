@@ -7,6 +7,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from dicom_io.check import require_valid
+from dicom_io.encode.study_header import tagged_header
 from dicom_io.header import parse_file, quiet_parser
 from dicom_io.sop_classes import image_kind
 from dicom_io.study import Study
@@ -22,8 +23,12 @@ def header_of(study: Study) -> Dataset:
     DicomInputError
         Its file cannot be read.
     """
-    images = [one for one in study.instances if image_kind(one.sop_class_uid) is not None]
-    chosen = min(images or study.instances, key=lambda one: one.sop_instance_uid)
+    whole = [one for one in study.instances if not one.nonconformance]
+    if not whole:
+        # A file that contradicts itself is opened by no parser, here as elsewhere.
+        return tagged_header(study.instances[0].tags)
+    images = [one for one in whole if image_kind(one.sop_class_uid) is not None]
+    chosen = min(images or whole, key=lambda one: one.sop_instance_uid)
     with quiet_parser():
         return parse_file(chosen.path, pixels=False)
 

@@ -41,6 +41,9 @@ _ADVICE: Mapping[State, str] = MappingProxyType(
         State.QUARANTINED: _BROKEN,
     }
 )
+_DAMAGED = (
+    "Read the study without it. When the images have been sent again whole, the study is analyzed."
+)
 _FORMS = {OUTCOME_KIND: encode_outcome, BASIC_OUTCOME_KIND: encode_basic_outcome}
 _NAMED_SERIES = re.compile(r"^series [0-9.]+: ")
 #: What a mistake of ours is called where nobody can do anything with its details.
@@ -74,15 +77,16 @@ def outcome_of(task: Task, route: Route) -> Outcome:
     """Return in words for a radiologist how a task ended."""
     name, _, said = task.error.partition(": ")
     unsuitable = name == "UnsuitableInputError"
+    damaged = name == "NonConformantError"
     # A radiologist looks at the study already; the node's own status keeps the identifier.
     reason = _NAMED_SERIES.sub("", said or task.error)
     if task.state is State.FAILED:
         reason = _MISTAKE
     return Outcome(
-        kind=_KINDS[task.state],
+        kind=OutcomeKind.DAMAGED if damaged else _KINDS[task.state],
         reason="it is not what the model is meant for" if unsuitable else reason,
         criterion=reason if unsuitable else "",
-        advice=_ADVICE[task.state],
+        advice=_DAMAGED if damaged else _ADVICE[task.state],
         model_name=", ".join(dict.fromkeys(step.model for step in route.steps)),
     )
 

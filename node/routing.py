@@ -53,8 +53,8 @@ def matching_routes(
 
     Notes
     -----
-    ``when`` is asked of each selected series, by the attributes of its first image; one series
-    for which it is true is enough.
+    ``when`` is asked of each selected series, by the attributes of its first image, of those that
+    conform if there are any; one series for which it is true is enough.
     """
     judgements = (judge(study, receptions, route, peers) for route in routes)
     return tuple(judgement.match for judgement in judgements if judgement.match is not None)
@@ -73,7 +73,7 @@ def judge(
     reasons = (*reasons, *of_select)
     if not selected:
         return Judgement(route=route, match=None, reasons=reasons)
-    met = any(holds(route.when, series.instances[0].tags) for series in selected)
+    met = any(holds(route.when, _tags_of(series)) for series in selected)
     if route.when:
         words = "is true" if met else "is not true"
         reasons = (*reasons, f"when {words} of a selected series: {route.when}")
@@ -153,6 +153,11 @@ def _selected(study: Study, route: Route) -> tuple[tuple[Series, ...], tuple[str
             return (), tuple(reasons)
         found.extend(series)
     return tuple(found), tuple(reasons)
+
+
+def _tags_of(series: Series) -> Mapping[str, str]:
+    whole = (each for each in series.instances if not each.nonconformance)
+    return next(whole, series.instances[0]).tags
 
 
 def _listed(names: Iterable[str]) -> str:

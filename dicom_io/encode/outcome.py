@@ -36,9 +36,11 @@ SOP_CLASS_UIDS: tuple[str, ...] = (SOP_CLASS_UID, BASIC_SOP_CLASS_UID)
 
 _HEADLINES = {
     OutcomeKind.REJECTED: "NOT ANALYZED: the image is outside the intended use of {model}",
+    OutcomeKind.DAMAGED: "NOT ANALYZED: images are damaged, {model} was not run",
     OutcomeKind.FAILED: "NOT ANALYZED: {model} could not be run to its end",
     OutcomeKind.PARKED: "NOT ANALYZED YET: {model} could not be run, a person has to act first",
 }
+_NOT_RUN = (OutcomeKind.REJECTED, OutcomeKind.DAMAGED)
 _NO_ALL_CLEAR = "This says nothing about the patient: it is neither a finding nor an all-clear."
 
 
@@ -105,7 +107,7 @@ def _items(outcome: Outcome, origin: Origin, dataset: Dataset) -> Iterator[Datas
     ):
         if words:
             yield content.text(name, words, dataset)
-    status = NOT_ATTEMPTED if outcome.kind is OutcomeKind.REJECTED else FAILED
+    status = NOT_ATTEMPTED if outcome.kind in _NOT_RUN else FAILED
     yield content.code(DETECTION_RESULT, NOTHING_SUCCEEDED, dataset)
     yield content.code(ANALYSIS_STATUS, status, dataset)
     known = (outcome.model_name, outcome.model_version, outcome.weights_sha256)

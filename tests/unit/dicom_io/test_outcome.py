@@ -8,6 +8,7 @@ import pytest
 
 from dicom_io.check import check_object
 from dicom_io.encode.outcome import encode_outcome
+from dicom_io.encode.study_header import tagged_header
 from dicom_io.origin import Predecessor
 from dicom_io.outcome import Outcome, OutcomeKind
 from tests.build_analysis import make_input, make_origin
@@ -33,6 +34,7 @@ def written(outcome=REJECTED, *, origin=None, header=None):
     [
         ("rejected", "NOT ANALYZED: the image is outside the intended use of nodules 2.1",
          "Not Attempted"),
+        ("damaged", "NOT ANALYZED: images are damaged, nodules 2.1 was not run", "Not Attempted"),
         ("failed", "NOT ANALYZED: nodules 2.1 could not be run to its end", "Failed"),
         ("parked", "NOT ANALYZED YET: nodules 2.1 could not be run, a person has to act first",
          "Failed"),
@@ -73,6 +75,25 @@ def test_it_passes_our_own_check_and_is_of_the_same_patient_and_study(outcome):
     assert check_object(dataset) == ()
     assert dataset.PatientName == header.PatientName
     assert dataset.StudyInstanceUID == header.StudyInstanceUID
+
+
+def test_it_can_be_made_of_what_is_known_of_an_image_that_cannot_be_read():
+    tags = {
+        "PatientName": "Παπαδοπούλου^Ελένη",
+        "PatientID": "4711",
+        "PatientBirthDate": "no date",
+        "StudyDate": "20260102",
+        "StudyInstanceUID": "1.2.3",
+        "SpecificCharacterSet": "ISO_IR 999",
+        "TimezoneOffsetFromUTC": "+25x",
+    }
+
+    dataset = written(header=tagged_header(tags))
+
+    assert check_object(dataset) == ()
+    assert (dataset.PatientName, dataset.PatientID) == (tags["PatientName"], "4711")
+    assert (dataset.StudyInstanceUID, dataset.StudyDate) == ("1.2.3", "20260102")
+    assert dataset.PatientBirthDate == ""
 
 
 def test_the_same_outcome_has_the_same_identifier_and_another_reason_another():

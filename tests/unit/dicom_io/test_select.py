@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dicom_io.errors import AmbiguousSelectionError
+from dicom_io.errors import AmbiguousSelectionError, NonConformantError
 from dicom_io.select import ANY_IMAGE, Selector, matching_series, select_series
 from dicom_io.study import Instance, group_studies
 
@@ -135,3 +136,47 @@ def test_several_matching_series_are_not_chosen_from():
 def test_unsound_condition_is_refused(keyword, condition, problem):
     with pytest.raises(ValueError, match=problem):
         Selector(name="x", conditions={keyword: condition})
+
+
+def damaged(instance):
+    return replace(instance, nonconformance="a value is longer than its parent at byte 4711")
+
+
+def test_a_series_with_an_image_that_does_not_conform_is_refused_by_name():
+    study = study_of(instance(1), damaged(instance(2)), instance(3))
+
+    with pytest.raises(NonConformantError, match=r"1 of 3 images are damaged.* at byte 4711"):
+        select_series(study, ANY_IMAGE)
+
+
+def test_an_image_that_does_not_conform_costs_no_other_series():
+    study = study_of(
+        instance(1, SeriesDescription="T1"),
+        damaged(instance(1, series="1.2", SeriesDescription="T2")),
+    )
+
+    assert chosen(study, SeriesDescription="T1") == ["1.1.1"]
+
+
+def test_one_of_several_series_that_does_not_conform_is_named_before_their_number():
+    study = study_of(instance(1), damaged(instance(1, series="1.2")))
+
+    with pytest.raises(NonConformantError, match=r"series 1\.2: 1 of 1"):
+        select_series(study, ANY_IMAGE)
+
+
+@pytest.mark.parametrize("sop_class", [CT, DX])
+def test_what_cannot_be_read_of_an_image_counts_as_what_is_asked_for(sop_class):
+    whole = instance(1, sop_class=sop_class, Rows="512")
+    study = study_of(whole, damaged(instance(2, sop_class=sop_class)))
+
+    (series,) = matching_series(study, Selector(name="it", conditions={"Rows": [512, 512]}))
+
+    assert len(series.instances) == 2
+
+
+def test_what_can_be_read_of_an_image_that_does_not_conform_decides_as_ever():
+    whole = instance(1, ImageType="ORIGINAL\\PRIMARY")
+    study = study_of(whole, damaged(instance(2, ImageType="ORIGINAL\\LOCALIZER")))
+
+    assert chosen(study, ImageType=["!LOCALIZER"]) == ["1.1.1"]

@@ -1,5 +1,7 @@
 """Routes: which studies they want, of whom, and where results go."""
 
+from dataclasses import replace
+
 import pytest
 
 from dicom_io.select import Selector
@@ -76,6 +78,16 @@ def test_one_series_for_which_when_is_true_is_enough():
 
     assert matched(route, make_study({"SeriesDescription": "flair"}, {"SeriesDescription": "t1"}))
     assert not matched(route, make_study({"SeriesDescription": "flair"}))
+
+
+def test_when_is_asked_of_an_image_that_conforms():
+    route = make_route(when="number(tags.Rows) == 512")
+    study = make_study({"Rows": "512"})
+    first, second = study.series[0].instances
+    cut = replace(first, tags={"Modality": "MR"}, nonconformance="an element's head is cut")
+    series = replace(study.series[0], instances=(cut, second))
+
+    assert matched(route, replace(study, series=(series,)))
 
 
 def test_a_match_names_all_that_select_takes():
