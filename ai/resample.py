@@ -57,10 +57,14 @@ def _resample(
 ) -> Tensor:
     axes = _parallel_axes(from_output, shape)
     result = values.new_empty((values.shape[0], *shape))
-    for channel, one in enumerate(values):
-        if axes is None:
-            _fill_oblique(result[channel], one, from_output, mode)
-        else:
+    if axes is None:
+        # Where to look is worked out once for all channels; others than float32 are copied.
+        size = values.shape[0] if values.dtype == torch.float32 else 1
+        for first in range(0, values.shape[0], size):
+            together = slice(first, first + size)
+            _fill_oblique(result[together], values[together], from_output, mode)
+    else:
+        for channel, one in enumerate(values):
             result[channel] = _separable(one.permute(axes), from_output, shape, sample)
     return result
 
@@ -97,19 +101,29 @@ def _linear_along(values: Tensor, axis: int, coordinates: NDArray[np.float64]) -
     lower = np.floor(coordinates + _ON_CENTER).astype(np.int64)
     weights = coordinates - lower
     weights[np.abs(weights) <= _ON_CENTER] = 0.0
-    at_lower = values.index_select(axis, _indices(lower, values))
+    at_lower = _taken(values, axis, lower)
     if not weights.any():
         return at_lower
     upper = np.minimum(lower + 1, values.shape[axis] - 1)
     column = torch.as_tensor(weights, dtype=values.dtype, device=values.device)
     along = [-1 if each == axis else 1 for each in range(3)]
-    return at_lower.lerp(values.index_select(axis, _indices(upper, values)), column.view(along))
+    return at_lower.lerp(_taken(values, axis, upper), column.view(along))
 
 
 def _nearest_along(values: Tensor, axis: int, coordinates: NDArray[np.float64]) -> Tensor:
     nearest = np.floor(coordinates + 0.5).astype(np.int64)
     nearest = np.minimum(nearest, values.shape[axis] - 1)
-    return values.index_select(axis, _indices(nearest, values))
+    return _taken(values, axis, nearest)
+
+
+def _taken(values: Tensor, axis: int, positions: NDArray[np.int64]) -> Tensor:
+    """Return the values at positions along an axis; a view where these follow one another."""
+    steps = np.diff(positions)
+    if (steps == 1).all():
+        return values.narrow(axis, int(positions[0]), len(positions))
+    if (steps == -1).all():
+        return values.narrow(axis, int(positions[-1]), len(positions)).flip(axis)
+    return values.index_select(axis, _indices(positions, values))
 
 
 def _indices(positions: NDArray[np.int64], like: Tensor) -> Tensor:
@@ -119,13 +133,13 @@ def _indices(positions: NDArray[np.int64], like: Tensor) -> Tensor:
 def _fill_oblique(
     result: Tensor, values: Tensor, from_output: NDArray[np.float64], mode: str
 ) -> None:
-    """Fill ``result`` [slice, row, column] from ``values`` [a, b, c], slab by slab."""
-    source = values[None, None].to(torch.float32)
+    """Fill ``result`` [C, slice, row, column] from ``values`` [C, a, b, c], slab by slab."""
+    source = values[None].to(torch.float32)
     matrix = torch.as_tensor(from_output, dtype=torch.float64, device=values.device)
-    sizes = torch.tensor(values.shape, dtype=torch.float64, device=values.device)
-    for start in range(0, result.shape[0], _SLAB):
-        slab = result[start : start + _SLAB]
-        index = _index_grid(slab.shape, start, values.device)
+    sizes = torch.tensor(values.shape[1:], dtype=torch.float64, device=values.device)
+    for start in range(0, result.shape[1], _SLAB):
+        slab = result[:, start : start + _SLAB]
+        index = _index_grid(slab.shape[1:], start, values.device)
         coordinates = index @ matrix[:3, :3].T + matrix[:3, 3]
         inside = ((coordinates >= -0.5) & (coordinates <= sizes - 0.5)).all(dim=-1)
         scaled = 2.0 * coordinates / (sizes - 1).clamp(min=1.0) - 1.0
@@ -136,7 +150,7 @@ def _fill_oblique(
             padding_mode="border",
             align_corners=True,
         )
-        slab.copy_(sampled[0, 0].to(result.dtype) * inside)
+        slab.copy_(sampled[0].to(result.dtype) * inside)
 
 
 def _index_grid(shape: torch.Size, start: int, device: torch.device) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.transforms.post.dictionary import Activationsd, AsDiscreted, Invertd
@@ -125,8 +125,19 @@ def source_masks(
 def _run(steps: Sequence[Transform], entry: Mapping[str, Any]) -> Tensor:
     current = dict(entry)
     for step in steps:
-        current = step(current)
+        if isinstance(step, AsDiscreted) and step.keys == (_PREDICTION,) and step.argmax[0]:
+            current[_PREDICTION] = _discrete(step, current[_PREDICTION])
+        else:
+            current = step(current)
     return torch.as_tensor(current[_PREDICTION]).as_subclass(Tensor)
+
+
+def _discrete(step: AsDiscreted, values: Tensor) -> Tensor:
+    """Return what the step gives: over channels, torch's argmax takes ten times what max does."""
+    asked = step.converter.kwargs
+    largest = values.max(dim=asked.get("dim", 0), keepdim=asked.get("keepdim", True)).indices
+    rest = (step.to_onehot[0], step.threshold[0], step.rounding[0])
+    return cast("Tensor", step.converter(largest, False, *rest))
 
 
 def _masks(

@@ -151,6 +151,18 @@ def test_an_oblique_label_map_keeps_its_volume_and_its_labels():
     assert (labels > 0).sum() == pytest.approx((volume.voxels > 0.5).sum(), rel=0.05)
 
 
+def test_oblique_channels_come_back_together_as_each_does_alone():
+    steps = [Spacingd(keys="image", pixdim=(0.8, 0.8, 0.8), diagonal=True)]
+    prepared = prepare(volume_around_blob("axial", degrees=20), steps)
+    there = prepared.tensor[0]
+    channels = torch.cat([there, there.flip(1), 1 - there])
+
+    together = probabilities_to_source_grid(channels, prepared)
+
+    for channel, back in zip(channels, together, strict=True):
+        assert torch.equal(back, probabilities_to_source_grid(channel[None], prepared)[0])
+
+
 def test_a_coarser_map_is_a_density_with_the_same_mean():
     volume = volume_around_blob("coronal")
     prepared = prepare(volume, [Resized(keys="image", spatial_size=(20, 18, 15))])
