@@ -118,9 +118,17 @@ instance = Table(
     # Since when this row needs its file no more, here and in the next two tables and in artifact;
     # null while it does.
     Column("expired", UtcTime),
+    # What is wrong with its data set; null for what conforms. With a value it is never analyzed.
+    Column("nonconformance", Text),
     UniqueConstraint("sop_instance_uid", "sha256"),
     Index(None, "study_instance_uid", "generation"),
     Index(None, "path"),
+)
+Index(
+    None,
+    instance.c.study_instance_uid,
+    sqlite_where=instance.c.nonconformance.is_not(None),
+    postgresql_where=instance.c.nonconformance.is_not(None),
 )
 
 # Every arrival, also of duplicates, conflicts and our own objects; append-only. This is the audit

@@ -120,12 +120,17 @@ def test_the_ledger_is_copied_before_it_is_migrated(tmp_path, monkeypatch):
 
 #: What the first version wrote; later ones have added columns with a value of their own.
 FIRST_ROWS = (
-    "INSERT INTO study VALUES ('1.2.3', 'P1', 'complete', 1, 1, :at, :at, :at, '')",
+    "INSERT INTO study (study_instance_uid, patient_id, state, generation, revision, "
+    "first_arrival, last_arrival, completed, quarantine_reason) VALUES ('1.2.3', 'P1', "
+    "'complete', 1, 1, :at, :at, :at, '')",
     "INSERT INTO series VALUES ('1.2.3', '1.2.3.4', :at)",
-    "INSERT INTO instance VALUES (1, '1.2.3.4.1', '1.2.3', '1.2.3.4', '1.2', '1.2.1', 'P1', "
-    "'{}', :hash, '', '/data/a', 1, NULL, :at)",
-    "INSERT INTO reception VALUES (1, '1.2.3.4.1', '1.2.3', :hash, 'PELLUCID', 'CT1', '10.0.0.1', "
-    ":at, '/data/a', 'new')",
+    "INSERT INTO instance (id, sop_instance_uid, study_instance_uid, series_instance_uid, "
+    "sop_class_uid, transfer_syntax_uid, patient_id, tags, sha256, pixels_sha256, path, "
+    "generation, arrived) VALUES (1, '1.2.3.4.1', '1.2.3', '1.2.3.4', '1.2', '1.2.1', 'P1', "
+    "'{}', :hash, '', '/data/a', 1, :at)",
+    "INSERT INTO reception (id, sop_instance_uid, study_instance_uid, sha256, called_ae, "
+    "calling_ae, address, at, path, meaning) VALUES (1, '1.2.3.4.1', '1.2.3', :hash, 'PELLUCID', "
+    "'CT1', '10.0.0.1', :at, '/data/a', 'new')",
 )
 FIRST_TASK = (
     "INSERT INTO task (id, key, study_instance_uid, generation, route, config_hash, priority, "
@@ -149,10 +154,13 @@ def ledger_of(url, revision):
         for number, priority in ((1, Priority.ROUTINE), (2, Priority.STAT)):
             task = {"id": number, "key": f"route-{number}", "priority": int(priority)}
             connection.execute(text(FIRST_TASK), values | task)
+        if revision >= "0005":
+            # Until then a task has no turn; without one given it is long ago.
+            connection.execute(text("UPDATE task SET turn = created WHERE key = 'route-1'"))
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005"])
 def test_a_ledger_of_every_earlier_revision_is_brought_up_to_date_with_all_that_it_holds(
     no_ledger, revision
 ):
