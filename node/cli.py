@@ -268,6 +268,7 @@ def status(
             "Tasks": content["tasks"],
             "Deliveries": content["deliveries"],
             "Not taken": content["not_taken"],
+            "Does not conform": content["does_not_conform"],
             "Waits for a destination": content["waiting"],
         }
         senders = ", ".join(content["received_from"]) or "nobody"

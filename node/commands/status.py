@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from node.commands import not_taken, storage
+from node.commands import damaged, not_taken, storage
 from node.commands.output import FindingError, counted
 from node.config import Config
 from node.ledger import confirmations, outbox, tasks
@@ -80,6 +80,7 @@ def node_status(config: Config, now: datetime) -> Status:
         "At work": _running_rows(config, leased_tasks(engine, now)) if runs else [],
         "Waits for a destination": _backlog_rows(config, backlogs(engine), now, runs=runs),
         "Not taken": not_taken.of_node(engine, config),
+        "Does not conform": damaged.of_node(engine),
         "Waits for a person": waiting,
         "Rejected": rejected,
     }
@@ -142,6 +143,7 @@ def study_status(config: Config, study_instance_uid: str, now: datetime) -> dict
             for delivery in outbox.of_task(engine, task.id)
         ],
         "not_taken": not_taken.of_study(engine, study_instance_uid),
+        "does_not_conform": damaged.of_study(engine, study_instance_uid),
         "waiting": _backlog_rows(config, owed, now, runs=runs),
     }
 

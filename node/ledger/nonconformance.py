@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, select
 
 from node.ledger.engine import reading
 from node.ledger.schema import instance
@@ -28,7 +28,7 @@ def damaged(
     """Return what is damaged and still here, of all studies or of one, the newest first."""
     table = instance.c
     # As the index has it: of a million images it holds these alone.
-    chosen = [
+    chosen: list[ColumnElement[bool]] = [
         table.nonconformance.is_not(None),
         table.replaced_in.is_(None),
         table.expired.is_(None),
