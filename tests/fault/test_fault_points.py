@@ -1,8 +1,14 @@
 """Disk or memory fail at every point of a receiver: senders are told to try again, and may."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import pytest
 
 from tests.build_ledger import ledger_url
+from tests.build_wire import image, receive_settings, sender, store
+from tests.build_wire import receiver as receiver_in_a_thread
+from tests.descriptors import spoiled
 from tests.fault import oracle
 from tests.fault.points import Act, Faults, all_points
 from tests.fault.trials import Receiver, require_nothing_lost, require_taken
@@ -75,3 +81,21 @@ def test_error_that_lasts_ends_without_restart(receiver, point, error):
     modality.send()
     oracle.require_honest(modality.statuses)
     require_taken(receiver, modality)
+
+
+def test_turn_that_cannot_be_had_is_a_temporary_refusal_for_all_that_wait(tmp_path):
+    data = tmp_path / "data"
+    images = [image(f"1.2.3.4.{number}") for number in range(8)]
+
+    with receiver_in_a_thread(receive_settings(data)) as port, ThreadPoolExecutor(8) as pool:
+        with spoiled(data / "receiving.lock"):
+            refused = list(pool.map(partial(stored, port), images))
+        taken = list(pool.map(partial(stored, port), images))
+
+    assert refused == [0xA700] * 8
+    assert taken == [0x0000] * 8
+
+
+def stored(port, dataset):
+    with sender(port) as association:
+        return store(association, dataset)
