@@ -1,11 +1,23 @@
-"""What is owed in the place of an object that a destination refused at the door."""
+"""What is owed in the place of an object that a destination has refused."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, insert, literal, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    exists,
+    insert,
+    literal,
+    null,
+    select,
+    tuple_,
+    update,
+)
 
 from node.ledger import audit, schema
+from node.profiles import FALLBACKS
 from node.task import Delivery, DeliveryState
 
 #: A stand-in in one of these states is on its way, or there.
@@ -47,6 +59,24 @@ def owe_instead(
                 detail={"task": refused.task_id, "result": result, "instead": name},
             )
             return
+
+
+def is_replaced() -> ColumnElement[bool]:
+    """Return the condition that a destination has refused an object, and has what stands in for it.
+
+    Nobody is owed that object any more, and nobody has to decide about it.
+    """
+    refused, other = schema.delivery, schema.delivery.alias()
+    mine, others = schema.artifact.alias(), schema.artifact.alias()
+    says_the_same = [(result, each) for result, named in FALLBACKS.items() for each in named]
+    return (refused.c.state == DeliveryState.REFUSED) & exists().where(
+        other.c.task_id == refused.c.task_id,
+        other.c.destination == refused.c.destination,
+        other.c.state == DeliveryState.DELIVERED,
+        mine.c.sop_instance_uid == refused.c.sop_instance_uid,
+        others.c.sop_instance_uid == other.c.sop_instance_uid,
+        tuple_(mine.c.result, others.c.result).in_(says_the_same),
+    )
 
 
 def _states(refused: Delivery, result: str) -> Select[tuple[str]]:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, exists, func, s
 
 from node.ledger import audit, files, studies
 from node.ledger.engine import reading
+from node.ledger.instead import is_replaced
 from node.ledger.schema import (
     artifact,
     confirmation,
@@ -182,7 +183,7 @@ def _owes() -> ColumnElement[bool]:
         confirmation.c.delivery_id == delivery.c.id,
         confirmation.c.state != ConfirmationState.CONFIRMED,
     )
-    undelivered = delivery.c.state.in_(_OPEN_DELIVERIES) | (
+    undelivered = (delivery.c.state.in_(_OPEN_DELIVERIES) & ~is_replaced()) | (
         (delivery.c.state == DeliveryState.DELIVERED) & unconfirmed
     )
     return exists().where(mine, unfinished) | exists().where(

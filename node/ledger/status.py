@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Table, case, func, select
 
 from node.ledger import schema, studies
 from node.ledger.engine import reading
+from node.ledger.instead import is_replaced
 from node.task import ConfirmationKind, ConfirmationState, DeliveryState, State, StudyState
 
 #: What is asked of a delivered object, and where that stands, in words.
@@ -225,7 +226,7 @@ def _refusals(connection: Connection, limit: int) -> list[Complaint]:
     query = (
         select(table, tasks.c.study_instance_uid)
         .join(tasks, tasks.c.id == table.c.task_id)
-        .where(table.c.state.in_((DeliveryState.PARKED, DeliveryState.REFUSED)))
+        .where(table.c.state.in_((DeliveryState.PARKED, DeliveryState.REFUSED)), ~is_replaced())
         .order_by(table.c.changed.desc())
     )
     return [

@@ -23,6 +23,7 @@ from node.ledger import (
 from node.ledger import untold as untold_tasks
 from node.ledger.engine import reading
 from node.ledger.instances import Added
+from node.profiles import FALLBACKS
 from node.task import (
     ConfirmationKind,
     ConfirmationState,
@@ -52,10 +53,10 @@ def complete(engine, *routes, study=STUDY, seconds=1):
     return studies.complete(engine, study, planned, now=at(seconds))
 
 
-def report(uid="2.25.1", *, to="pacs", path=None):
+def report(uid="2.25.1", *, to="pacs", path=None, result="report"):
     return NewDelivery(
         destination=to,
-        result="report",
+        result=result,
         series_instance_uid="1.2.3.9",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.88.22",
         sop_instance_uid=uid,
@@ -151,6 +152,48 @@ def test_what_is_not_delivered_keeps_its_study(engine):
     outbox.refuse(engine, owed, status=0x0122, reason="r", now=at(6))
 
     assert (waiting, parked, going(engine)) == ([], [], [])
+
+
+def test_what_is_refused_owes_nothing_once_what_stands_in_for_it_is_there(engine):
+    receive(engine, make_instance())
+    complete(engine, "head")
+    held = done(engine, report(), report("2.25.2", to=None, result="report_basic"))
+    (refused,) = outbox.of_task(engine, held.id)
+    outbox.refuse(engine, refused, status=None, reason="r", now=at(4), instead=FALLBACKS)
+    waiting = going(engine), complaints(engine)
+    _, basic = outbox.of_task(engine, held.id)
+    outbox.park(engine, basic, status=None, reason="r", now=at(5))
+    parked = going(engine), complaints(engine)
+    outbox.release(engine, basic.id, at(6))
+    outbox.delivered(engine, basic, 0x0000, at(7), confirm=[ConfirmationKind.READBACK])
+    unconfirmed = going(engine)
+    (asked,) = confirmations.due(engine, "pacs", ConfirmationKind.READBACK, at(8))
+    confirmations.confirm(engine, asked, at(8))
+
+    assert waiting == ([], [str(refused.id)])
+    assert parked == ([], [str(basic.id), str(refused.id)])
+    assert unconfirmed == []
+    assert (going(engine), complaints(engine)) == ([STUDY], [])
+
+
+@pytest.mark.parametrize(
+    ("result", "to"),
+    [("key_objects", "pacs"), ("report_basic", "archive")],
+    ids=["says something else", "another destination"],
+)
+def test_what_is_refused_keeps_its_study_whatever_else_was_delivered(engine, result, to):
+    receive(engine, make_instance())
+    complete(engine, "head")
+    held = done(engine, report(), report("2.25.2", to=to, result=result))
+    refused, other = outbox.of_task(engine, held.id)
+    outbox.refuse(engine, refused, status=0x0122, reason="r", now=at(4), instead=FALLBACKS)
+    outbox.delivered(engine, other, 0x0000, at(5))
+
+    assert (going(engine), complaints(engine)) == ([], [str(refused.id)])
+
+
+def complaints(engine):
+    return [each.id for each in status.summary(engine).complaints if each.kind == "delivery"]
 
 
 def test_what_is_delivered_and_not_confirmed_keeps_its_study(engine):
@@ -365,7 +408,8 @@ AFTER = st.lists(
         [
             *("tell", "retry", "claim", "finish", "arrive", "again", "complete"),
             *("deliver", "deliver", "deliver_asking", "deliver_asking", "confirm", "lacking"),
-            *("refuse", "park_delivery", "release", "expire"),
+            *("refuse", "refuse_for_another", "refuse_for_another", "deliver"),
+            *("park_delivery", "release", "expire"),
         ]
     ),
     max_size=8,
@@ -433,7 +477,8 @@ class _History:
         if self.held:
             self.results += 1
             made = report(f"2.25.{self.results}", to=to)
-            tasks.finish(self.engine, self.held, [made], self.tick())
+            reserve = report(f"2.25.{self.results}.1", to=None, result="report_basic")
+            tasks.finish(self.engine, self.held, [made, reserve], self.tick())
 
     def shadow(self):
         self.finish(to=None)
@@ -490,6 +535,12 @@ class _History:
         for each in self._owed()[:1]:
             outbox.refuse(self.engine, each, status=0x0122, reason="no", now=self.tick())
 
+    def refuse_for_another(self):
+        for each in self._owed()[:1]:
+            outbox.refuse(
+                self.engine, each, status=None, reason="no", now=self.tick(), instead=FALLBACKS
+            )
+
     def park_delivery(self):
         for each in self._owed()[:1]:
             outbox.park(self.engine, each, status=None, reason="no", now=self.tick())
@@ -508,8 +559,19 @@ class _History:
                 name: connection.execute(select(getattr(schema, name))).all()
                 for name in ("study", "task", "delivery", "confirmation", "artifact", "instance")
             }
+        # Of what is made here, the basic report alone stands in for another.
+        replaced = {
+            row.task_id
+            for row in tables["delivery"]
+            for made in tables["artifact"]
+            if (made.sop_instance_uid, made.result) == (row.sop_instance_uid, "report_basic")
+            if row.state == "delivered"
+        }
         open_deliveries = {
-            row.id for row in tables["delivery"] if row.state in ("waiting", "parked", "refused")
+            row.id
+            for row in tables["delivery"]
+            if row.state in ("waiting", "parked", "refused")
+            if not (row.state == "refused" and row.task_id in replaced)
         } | {
             row.delivery_id
             for row in tables["confirmation"]
