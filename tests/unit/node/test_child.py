@@ -182,6 +182,7 @@ def test_environment_of_the_child_has_no_secret(child, tmp_path, monkeypatch):
     assert "PELLUCID_TOKEN" not in environment
     assert environment["HOME"] == str(tmp_path / "child")
     assert environment["OMP_NUM_THREADS"] == "1"
+    assert environment["THP_MEM_ALLOC_ENABLE"] == "1"
 
 
 def test_folder_of_a_new_child_is_empty_and_private(child, tmp_path):
