@@ -39,6 +39,15 @@ class Postgres:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return f"postgresql+psycopg://{_OWNER}@127.0.0.1:{self.port}/{name}"
 
+    def run(self, program: str, *words: object) -> None:
+        """Run one of the server's own programs against it."""
+        subprocess.run(
+            [_programs() / program, *map(str, words)],
+            env={**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": _OWNER},
+            check=True,
+            timeout=60,
+        )
+
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:

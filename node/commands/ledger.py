@@ -5,17 +5,23 @@ from pathlib import Path
 
 from node.commands.output import FindingError, MisuseError
 from node.config import Config
-from node.ledger import backup
-from node.ledger.backup import LedgerCopy, Since
+from node.ledger import backup, missed
 from node.ledger.engine import ledger_file
+from node.ledger.missed import Since
 from node.ownership import only_node
+
+_SERVED = (
+    "the ledger is in PostgreSQL, which this program does not copy: restore what pg_dump has saved "
+    "into a database of its own (createdb, pg_restore; docs/operations.md has the lines)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Return:
-    """What a return to the newest copy means."""
+    """What a return to an earlier ledger means."""
 
-    copy: LedgerCopy
+    #: Which ledger that is, in words.
+    copy: str
     since: Since
     #: Where the files are put that were received since.
     folder: Path
@@ -33,29 +39,40 @@ def copies(config: Config) -> list[dict[str, object]]:
     ]
 
 
-def looked_at(config: Config) -> Return:
-    """Return what a return to the newest copy would mean.
+def looked_at(config: Config, database: str = "") -> Return:
+    """Return what a return to the newest copy would mean, or to a database of the same server.
+
+    Parameters
+    ----------
+    database
+        Name of the one that holds a PostgreSQL ledger as it was; empty for SQLite.
 
     Raises
     ------
     FindingError
         There is no copy.
     MisuseError
-        The ledger is no SQLite file.
+        The name of a database is missing, or is that of the ledger itself, or the ledger is a file.
+    LedgerError
+        That database cannot be read, or holds no ledger.
     """
+    if ledger_file(config.node.database) is None:
+        return _served(config, database)
+    if database:
+        raise MisuseError(
+            "the ledger is an SQLite file, whose copies lie beside it: leave out --from"
+        )
     file = _file(config)
-    found = backup.copies(file)
-    if not found:
-        raise FindingError(f"there is no copy beside {file}: it was never brought up to date")
-    copy = found[0]
-    folder = config.node.data / f"received-after-{copy.revision}"
-    return Return(copy=copy, since=backup.since(file, copy), folder=folder)
+    newest = _newest(file)
+    since = missed.since(config.node.database, f"sqlite:///{newest.path}")
+    made = f"{newest.made:%Y-%m-%d %H:%M} UTC"
+    return _return(config, copy=f"revision {newest.revision}, as of {made}", since=since)
 
 
 def words(way: Return) -> list[str]:
     """Return in sentences what would be lost from sight, and what to do about it."""
     since = way.since
-    said = [f"back to revision {way.copy.revision}, as of {way.copy.made:%Y-%m-%d %H:%M} UTC"]
+    said = [f"back to {way.copy}"]
     if since.received:
         said.append(
             f"received since: {len(since.received)} instances of {since.studies} studies, all "
@@ -71,8 +88,11 @@ def words(way: Return) -> list[str]:
     return said
 
 
-def restore(config: Config) -> tuple[Return, Path]:
-    """Put the newest copy in the place of the ledger; return what it means, and the old ledger.
+def restore(config: Config, database: str = "") -> tuple[Return, str]:
+    """Go back to an earlier ledger; return what it means, and what is to be done now.
+
+    A file is put in the place of the ledger. On a server both stay as they are: which of them is
+    the ledger, the configuration says.
 
     Raises
     ------
@@ -80,20 +100,47 @@ def restore(config: Config) -> tuple[Return, Path]:
         The node runs.
     """
     with only_node(config.node.data):
-        way = looked_at(config)
+        way = looked_at(config, database)
         if way.since.received:
             # First: the earlier version deletes files that its ledger does not know.
-            backup.set_apart(way.since.received, way.folder)
-        return way, backup.restore(_file(config), way.copy)
+            missed.set_apart(way.since.received, way.folder)
+        if database:
+            address = missed.shown(missed.in_database(config.node.database, database))
+            return way, f'set node.database to "{address}", and start the earlier version'
+        file = _file(config)
+        replaced = backup.restore(file, _newest(file))
+        return way, (f"restored; the ledger of before is {replaced}; now start the earlier version")
+
+
+def _served(config: Config, database: str) -> Return:
+    if not database:
+        raise MisuseError(f"{_SERVED}, then: pellucid ledger restore --from DATABASE")
+    copy = missed.in_database(config.node.database, database)
+    if copy == config.node.database:
+        raise MisuseError(
+            f"{database!r} is the ledger itself: name the database with the earlier one"
+        )
+    since = missed.since(config.node.database, copy)
+    said = f"revision {since.revision}, as in {missed.shown(copy)}"
+    return _return(config, copy=said, since=since)
+
+
+def _return(config: Config, *, copy: str, since: Since) -> Return:
+    folder = config.node.data / f"received-after-{since.revision}"
+    return Return(copy=copy, since=since, folder=folder)
+
+
+def _newest(file: Path) -> backup.LedgerCopy:
+    found = backup.copies(file)
+    if not found:
+        raise FindingError(f"there is no copy beside {file}: it was never brought up to date")
+    return found[0]
 
 
 def _file(config: Config) -> Path:
     file = ledger_file(config.node.database)
     if file is None:
-        raise MisuseError(
-            "the ledger is in PostgreSQL: stop the node, then pg_restore --clean --if-exists "
-            "--dbname=... ledger-REVISION.dump; docs/operations.md says the rest"
-        )
+        raise MisuseError(f"{_SERVED}, and then restore --from it")
     if not file.exists():
         raise MisuseError(f"there is no ledger {file}")
     return file

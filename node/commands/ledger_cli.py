@@ -34,15 +34,20 @@ def restore(
         bool, typer.Option("--dry-run", help="Tell what it would mean, and nothing else.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    database: Annotated[
+        str, typer.Option("--from", help="PostgreSQL: the database with the earlier ledger.")
+    ] = "",
     config: ConfigOption = None,
 ) -> None:
     """Go back to the ledger as it was before the last upgrade; stop the node before.
 
     Tells what was received and delivered since, and keeps the files of what was received. The
-    ledger that it replaces stays beside it. Start the earlier version afterwards.
+    ledger that it replaces stays beside it. Start the earlier version afterwards. With PostgreSQL
+    restore the dump into a database of its own and name that: the configuration will name it, too.
 
     Examples: [bold]pellucid ledger restore --dry-run[/bold],
-    [bold]pellucid ledger restore --yes[/bold]
+    [bold]pellucid ledger restore --yes[/bold],
+    [bold]pellucid ledger restore --from pellucid_before --yes[/bold]
     """
     from node.commands import ledger
     from node.commands.output import MisuseError, print_text
@@ -50,13 +55,12 @@ def restore(
 
     settings = configuration(config)
     if dry_run:
-        print_text("\n".join(ledger.words(ledger.looked_at(settings))))
+        print_text("\n".join(ledger.words(ledger.looked_at(settings, database))))
         return
     if not yes:
-        print_text("\n".join(ledger.words(ledger.looked_at(settings))))
+        print_text("\n".join(ledger.words(ledger.looked_at(settings, database))))
         if not sys.stdin.isatty():
             raise MisuseError("nothing is restored: nobody is here to be asked, add --yes")
         typer.confirm("Restore it?", abort=True)
-    way, replaced = ledger.restore(settings)
-    print_text("\n".join(ledger.words(way)))
-    typer.echo(f"restored; the ledger of before is {replaced}; now start the earlier version")
+    way, then = ledger.restore(settings, database)
+    print_text("\n".join([*ledger.words(way), then]))

@@ -2,7 +2,6 @@
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,19 +22,6 @@ class LedgerCopy:
     #: Which it is of; the program that wrote it reads no other.
     revision: str
     made: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Since:
-    """What a ledger holds and its copy does not, and what became of the files of the copy."""
-
-    #: Files of what was received since; each once.
-    received: tuple[Path, ...]
-    studies: int
-    #: Objects that were made since and have reached a destination.
-    delivered: int
-    #: Files that the copy needs and that are gone: deleted since, because nothing was owed.
-    gone: tuple[Path, ...]
 
 
 def back_up(file: Path, *, found: str, head: str, free_bytes: int | None = None) -> Path:
@@ -81,28 +67,6 @@ def copies(file: Path) -> tuple[LedgerCopy, ...]:
     return tuple(sorted(every, key=lambda each: (each.revision, each.made), reverse=True))
 
 
-def since(file: Path, copy: LedgerCopy) -> Since:
-    """Return what would be unknown after a return to a copy."""
-    with closing(sqlite3.connect(copy.path)) as old, closing(sqlite3.connect(file)) as new:
-        last = _number(old, "SELECT coalesce(max(id), 0) FROM reception")
-        arrived = new.execute(
-            "SELECT path, study_instance_uid FROM reception WHERE id > ? AND meaning != 'ours' "
-            "ORDER BY id",
-            (last,),
-        ).fetchall()
-        known = {row[0] for row in old.execute("SELECT sop_instance_uid FROM artifact")}
-        sent = new.execute(
-            "SELECT DISTINCT sop_instance_uid FROM delivery WHERE state = 'delivered'"
-        ).fetchall()
-        needed = [Path(row[0]) for row in old.execute("SELECT path FROM instance ORDER BY id")]
-    return Since(
-        received=tuple(dict.fromkeys(Path(path) for path, _ in arrived)),
-        studies=len({study for _, study in arrived}),
-        delivered=sum(uid not in known for (uid,) in sent),
-        gone=tuple(path for path in needed if not path.is_file()),
-    )
-
-
 def restore(file: Path, copy: LedgerCopy) -> Path:
     """Put a copy in the place of the ledger; return where the ledger is kept that it replaces.
 
@@ -113,22 +77,6 @@ def restore(file: Path, copy: LedgerCopy) -> Path:
     with closing(sqlite3.connect(copy.path)) as source, closing(sqlite3.connect(file)) as target:
         source.backup(target)
     return replaced
-
-
-def set_apart(files: Sequence[Path], folder: Path) -> int:
-    """Link files into a folder, so that they outlive their rows; return how many there are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    apart = 0
-    for path in files:
-        if path.is_file():
-            link = folder / path.name
-            link.unlink(missing_ok=True)
-            try:
-                link.hardlink_to(path)
-            except OSError:  # another file system, or one without links
-                shutil.copy2(path, link)
-            apart += 1
-    return apart
 
 
 def _copy(file: Path, copy: Path) -> None:
@@ -143,10 +91,6 @@ def _revision(file: Path) -> str:
     with closing(sqlite3.connect(file)) as connection:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return "" if row is None else str(row[0])
-
-
-def _number(connection: sqlite3.Connection, query: str) -> int:
-    return int(connection.execute(query).fetchone()[0])
 
 
 def _wal(file: Path) -> Path:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import shlex
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
 from dicom_io.header import read_header
 from node import store
@@ -48,7 +50,12 @@ def plainly(file, query):
 def upgraded(data):
     """Bring a ledger of an earlier revision up to date, and receive something; return its file."""
     ledger_of(ledger_url(data), "0003")
-    engine = open_ledger(ledger_url(data), migrate=True)
+    return receive(data, ledger_url(data))
+
+
+def receive(data, database):
+    """Bring a ledger up to date, and receive something; return its file."""
+    engine = open_ledger(database, migrate=True)
     stored = store.keep(data, write_instance(data / "sent", "1.2.826.1.7.1"))
     reception = Reception(
         called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=datetime.now(UTC)
@@ -144,6 +151,88 @@ def test_only_the_newest_three_copies_stay(tmp_path):
     names = [each.path.name for each in backup.copies(ledger)]
 
     assert names == [f"ledger.sqlite.before-000{number}" for number in (5, 4, 3)]
+
+
+@pytest.fixture
+def served(database_server, config):
+    """The URL of a ledger of an earlier revision, on a server that the configuration names."""
+    url = database_server.new_database()
+    ledger_of(url, "0004")
+    table = f'[node]\ndata = "data"\ndatabase = "{url}"\n'
+    (config / "node.toml").write_text(
+        (config / "node.toml").read_text().replace('[node]\ndata = "data"\n', table)
+    )
+    return url
+
+
+def saved_by_the_line(database_server, url, folder):
+    """Run the line that an upgrade tells; return the dump."""
+    line = dump_command(make_url(url), "0004")
+    _, *words = shlex.split(line.replace("--file=", f"--file={folder}/"))
+    database_server.run("pg_dump", *words)
+    return folder / "ledger-0004.dump"
+
+
+def test_an_upgrade_on_a_server_is_undone_by_its_dump_in_a_database_of_its_own(
+    database_server, config, pellucid, served, tmp_path
+):
+    data, name = config / "data", f"{make_url(served).database}_before"
+    dump = saved_by_the_line(database_server, served, tmp_path)
+    received = receive(data, served)
+
+    database_server.run("createdb", name)
+    database_server.run("pg_restore", f"--dbname={name}", dump)
+    told = pellucid("ledger", "restore", "--from", name, "--dry-run")[1]
+    untouched = not (data / "received-after-0004").exists()
+    code, said, _ = pellucid("ledger", "restore", "--from", name, "--yes")
+    received.unlink()  # as the earlier version's sweep of orphans would
+
+    kept = list((data / "received-after-0004").iterdir())
+    assert (code, untouched) == (0, True)
+    for words in (told, said):
+        assert "received since: 1 instances of 1 studies, all acknowledged" in words
+    assert f'set node.database to "{served}_before"' in said
+    assert [read_header(path).sop_instance_uid for path in kept] == ["1.2.826.1.7.1"]
+    assert uids(f"{served}_before") == ["1.2.3.4.1"]
+    assert uids(served) == ["1.2.3.4.1", "1.2.826.1.7.1"]
+    # The earlier version may be upgraded again, like any other.
+    open_ledger(f"{served}_before", migrate=True).dispose()
+
+
+def uids(url):
+    """Return the instances of a ledger, whatever its revision."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        query = text("SELECT sop_instance_uid FROM instance ORDER BY sop_instance_uid")
+        found = connection.scalars(query).all()
+    engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["copies"], "which this program does not copy"),
+        (["restore", "--yes"], "pellucid ledger restore --from DATABASE"),
+        (["restore", "--from", "nowhere", "--yes"], "cannot be compared"),
+        (["restore", "--from", "postgres", "--yes"], "cannot be compared"),
+    ],
+)
+def test_without_an_earlier_ledger_on_the_server_nothing_is_done(pellucid, served, words, sentence):
+    before = uids(served)
+
+    code, _, complaint = pellucid("ledger", *words)
+
+    assert (code != 0, sentence in complaint) == (True, True)
+    assert uids(served) == before
+
+
+def test_the_ledger_itself_is_no_copy_of_it(pellucid, served):
+    name = make_url(served).database
+
+    code, _, complaint = pellucid("ledger", "restore", "--from", name, "--yes")
+
+    assert (code, "is the ledger itself" in complaint) == (2, True)
 
 
 def test_a_ledger_on_a_server_is_upgraded_with_the_line_that_would_have_saved_it(

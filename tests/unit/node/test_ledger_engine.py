@@ -157,6 +157,11 @@ def ledger_of(url, revision):
         if revision >= "0005":
             # Until then a task has no turn; without one given it is long ago.
             connection.execute(text("UPDATE task SET turn = created WHERE key = 'route-1'"))
+        if connection.dialect.name == "postgresql":
+            # Rows with ids of their own do not move the sequence: the next one would be 1 again.
+            for table in ("instance", "reception", "task"):
+                query = f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), 100)"
+                connection.execute(text(query))
     engine.dispose()
 
 
