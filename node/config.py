@@ -17,7 +17,7 @@ from dicom_io.uids import named_uid
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, provider
 from node.profiles import GENERIC, PROFILES
 from node.task import Priority
-from node.tls import TlsSettings
+from node.tls import PeerTls, TlsSettings
 
 
 class Service(StrEnum):
@@ -90,6 +90,15 @@ class IngestSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserIdentity:
+    """What a peer and this node agree to show each other (PS3.7 D.3.3.7)."""
+
+    user: str
+    #: Empty: the user is enough. Never to be told to anyone else.
+    passcode: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """Another application entity that this node talks to, or a DICOMweb service."""
 
@@ -110,6 +119,10 @@ class Peer:
     readback: bool = False
     #: File of the authorities that may have signed its certificate; None for those of the web.
     ca: Path | None = None
+    #: None: associations with it go over plain connections.
+    tls: PeerTls | None = None
+    #: What it must show us, and we show it, with every association; None: nothing.
+    identity: UserIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

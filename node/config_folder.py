@@ -18,12 +18,9 @@ from node.config import (
     GateSettings,
     IngestSettings,
     Mode,
-    NodeSettings,
     OnFail,
-    Peer,
     PriorSettings,
     Route,
-    Service,
     Step,
     StorageSettings,
     built_in_models,
@@ -31,7 +28,8 @@ from node.config import (
     site_of,
 )
 from node.config_files import RawFile, read_file, validated
-from node.config_peers import NodeFile, NodeTable, PeerTable, TlsTable
+from node.config_node import node_settings, peer_of
+from node.config_peers import NodeFile
 from node.config_schema import (
     DefaultExplainerTable,
     ExplainTable,
@@ -45,11 +43,10 @@ from node.config_schema import (
 )
 from node.config_targets import target_problems
 from node.config_tokens import token_problems
-from node.config_types import Known
+from node.config_types import Known, placed
 from node.plugins import ENCODERS, EXPLAINERS, MODELS, names
 from node.problems import InvalidConfigError, Problem
 from node.task import Priority
-from node.tls import TlsSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +109,7 @@ def read_folder(folder: Path, environment: Mapping[str, str]) -> Tables:
 
 def config_of(tables: Tables) -> Config:
     """Return the tables as values that the rest of the node works with."""
-    node = _node_settings(tables.node.node, tables.folder)
+    node = node_settings(tables.node.node, tables.folder)
     site = tables.node.site
     settings = [_model_settings(file.model, tables.folder) for file in tables.models]
     models = {**built_in_models(), **{model.name: model for model in settings}}
@@ -122,18 +119,11 @@ def config_of(tables: Tables) -> Config:
         storage=StorageSettings(**tables.node.storage.model_dump()),
         ingest=IngestSettings(strict=tables.node.ingest.strict),
         peers={
-            name: _peer(name, table, tables.folder) for name, table in tables.node.peers.items()
+            name: peer_of(name, table, tables.folder) for name, table in tables.node.peers.items()
         },
         routes=tuple(_route(table, models) for table in tables.routes.route),
         models=models,
     )
-
-
-def default_data_folder() -> Path:
-    """Return where a node keeps its store and ledger unless it is told otherwise."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/pellucid")
-    return Path.home() / ".local" / "share" / "pellucid"
 
 
 def _folder_problem(folder: Path, what: str) -> Problem:
@@ -239,48 +229,6 @@ def _route_clashes(entry: Mapping[str, Any], key: str) -> Iterator[Problem]:
         yield Problem(file="routes.toml", key=f"{key}.select", what=what)
 
 
-def _node_settings(table: NodeTable, folder: Path) -> NodeSettings:
-    data = _placed(table.data, folder) if table.data else default_data_folder()
-    return NodeSettings(
-        ae_title=table.ae_title,
-        bind=table.bind,
-        port=table.port,
-        data=data,
-        database=table.database or f"sqlite:///{data / 'ledger.sqlite'}",
-        workers=table.workers,
-        task_minutes=table.task_minutes,
-        task_memory_gb=table.task_memory_gb,
-        receivers=table.receivers,
-        tls=None if table.tls is None else _tls(table.tls, folder),
-    )
-
-
-def _tls(table: TlsTable, folder: Path) -> TlsSettings:
-    return TlsSettings(
-        port=table.port,
-        cert=_placed(table.cert, folder),
-        key=_placed(table.key, folder),
-        ca=_placed(table.ca, folder) if table.ca else None,
-        require_client_cert=table.require_client_cert,
-    )
-
-
-def _peer(name: str, table: PeerTable, folder: Path) -> Peer:
-    return Peer(
-        name=name,
-        ae_title=table.ae_title,
-        host=table.host,
-        port=table.port if table.host else 0,
-        allow=tuple(Service(service) for service in table.allow),
-        profile=table.profile,
-        url=table.url,
-        token=table.token,
-        commitment=table.commitment,
-        readback=table.readback,
-        ca=_placed(table.ca, folder) if table.ca else None,
-    )
-
-
 def _route(table: RouteTable, models: Mapping[str, ModelSettings]) -> Route:
     limits = table.gate.limits.model_dump(exclude_none=True)
     return Route(
@@ -342,7 +290,7 @@ def _model_settings(table: ModelTable, folder: Path) -> ModelSettings:
     return ModelSettings(
         name=table.name,
         kind=table.kind,
-        bundle=_placed(table.bundle, folder) if table.bundle else None,
+        bundle=placed(table.bundle, folder) if table.bundle else None,
         trusted=table.trusted,
         device=table.device,
         sha256=dict(table.sha256),
@@ -378,12 +326,7 @@ def _default_explainer(table: DefaultExplainerTable | None) -> DefaultExplainer 
 def _reliability_file(table: ReliabilityTable | None, folder: Path) -> ReliabilityFile | None:
     if table is None:
         return None
-    return ReliabilityFile(file=_placed(table.file, folder), sha256=table.sha256)
-
-
-def _placed(path: str, folder: Path) -> Path:
-    """Return a path of the configuration, absolute; relative ones start from its folder."""
-    return (folder / Path(path).expanduser()).resolve()
+    return ReliabilityFile(file=placed(table.file, folder), sha256=table.sha256)
 
 
 def _pair(limits: Sequence[float] | None) -> tuple[float, float] | None:

@@ -20,7 +20,9 @@ from node.config_types import (
     ae_title,
     host,
     one_of,
+    placed,
 )
+from node.tls import PeerTls, TlsSettings, client_context, server_context
 
 
 class TlsTable(Table):
@@ -46,6 +48,20 @@ class TlsTable(Table):
                 "asks peers for certificates, so ca must name who signs them; or set "
                 "require_client_cert = false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _loads(self, info: ValidationInfo) -> Self:
+        folder = _folder(info)
+        server_context(
+            TlsSettings(
+                port=self.port,
+                cert=placed(self.cert, folder),
+                key=placed(self.key, folder),
+                ca=placed(self.ca, folder) if self.ca else None,
+                require_client_cert=self.require_client_cert,
+            )
+        )
         return self
 
 
@@ -97,9 +113,7 @@ class StorageTable(Table):
 class IngestTable(Table):
     """What is accepted from senders."""
 
-    strict: Literal[True] = Field(
-        default=True, description="true: false is not available in this version"
-    )
+    strict: Truth = Field(default=True, description="true or false")
 
 
 class SiteTable(Table):
@@ -114,10 +128,50 @@ class SiteTable(Table):
     )
 
 
+class PeerTlsTable(Table):
+    """Our associations go over TLS (PS3.15 B.12), and how each side knows the other."""
+
+    ca: Text = Field(
+        default="", description="a file of the certificates that sign the peer's (PEM)"
+    )
+    cert: Text = Field(default="", description="a file of our certificate and its chain (PEM)")
+    key: Text = Field(
+        default="", validate_default=True, description="a file of the key of cert (PEM)"
+    )
+    host: Text = Field(default="", description="the name that the peer's certificate is for")
+    check_host: Truth = Field(default=True, description="true or false")
+
+    @field_validator("ca", "cert", "key")
+    @classmethod
+    def _is_there(cls, text: str, info: ValidationInfo) -> str:
+        return existing_file(text, info)
+
+    @field_validator("key")
+    @classmethod
+    def _is_with_cert(cls, text: str, info: ValidationInfo) -> str:
+        if "cert" in info.data and bool(text) != bool(info.data["cert"]):
+            raise ValueError("cert and key stand together or not at all")
+        return text
+
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, text: str) -> str:
+        return text and host(text)
+
+    @model_validator(mode="after")
+    def _loads(self, info: ValidationInfo) -> Self:
+        ca, cert, key = (
+            placed(file, _folder(info)) if file else None for file in (self.ca, self.cert, self.key)
+        )
+        client_context(PeerTls(host=self.host, ca=ca, cert=cert, key=key))
+        if not (self.check_host or self.ca):
+            raise ValueError("check_host = false needs ca: else anyone's certificate would do")
+        return self
+
+
 class PeerTable(Table):
     """Another application entity, or a DICOMweb service."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"tls"})
     url: Text = Field(default="", description="where DICOMweb begins, as https://pacs/dicom-web")
     ae_title: Text = Field(
         default="", validate_default=True, description="1 to 16 characters of ASCII, no backslash"
@@ -128,6 +182,11 @@ class PeerTable(Table):
     port: Port = Field(default=104, description="a whole number from 1 to 65535")
     token: Text = Field(default="", description="what the service knows us by, beside url")
     ca: Text = Field(default="", description="a file of certificates (PEM), beside url")
+    tls: PeerTlsTable | None = Field(
+        default=None, description="a table: ca, cert, key, host, check_host"
+    )
+    user: Text = Field(default="", description="at most 255 characters")
+    passcode: Text = Field(default="", description="at most 255 characters")
     allow: list[Text] = Field(
         default=["echo", "store"], description="a list of 'echo', 'store' and 'commit'"
     )
@@ -168,7 +227,30 @@ class PeerTable(Table):
     @field_validator("ca")
     @classmethod
     def _is_file(cls, text: str, info: ValidationInfo) -> str:
+        if text and not _has_url(info):
+            raise ValueError("is only for a peer with url; that of an association is tls.ca")
         return existing_file(text, info)
+
+    @field_validator("tls")
+    @classmethod
+    def _is_for_associations(cls, tls: PeerTlsTable | None, info: ValidationInfo) -> object:
+        if tls is not None and info.data.get("url"):
+            raise ValueError("is not for a peer with url; its https is checked against ca")
+        return tls
+
+    @field_validator("user")
+    @classmethod
+    def _is_for_host(cls, text: str, info: ValidationInfo) -> str:
+        if text and info.data.get("url") and not info.data.get("host"):
+            raise ValueError("is only for a peer with ae_title and host; a service gets a token")
+        return _shown(text)
+
+    @field_validator("passcode")
+    @classmethod
+    def _is_with_user(cls, text: str, info: ValidationInfo) -> str:
+        if text and "user" in info.data and not info.data["user"]:
+            raise ValueError("stands without user")
+        return _shown(text)
 
     @field_validator("allow")
     @classmethod
@@ -199,9 +281,19 @@ def existing_file(text: str, info: ValidationInfo) -> str:
     ValueError
         It is not there.
     """
-    folder = info.context.folder if isinstance(info.context, Known) else Path()
-    if text and not (folder / Path(text).expanduser()).is_file():
+    if text and not placed(text, _folder(info)).is_file():
         raise ValueError(f"there is no file {text!r}")
+    return text
+
+
+def _folder(info: ValidationInfo) -> Path:
+    return info.context.folder if isinstance(info.context, Known) else Path()
+
+
+def _shown(text: str) -> str:
+    """Return what may be shown as a user or a passcode; a mistake does not repeat it."""
+    if not text.isprintable() or len(text) > 255:
+        raise ValueError("is too long, or holds a character that cannot be printed")
     return text
 
 

@@ -29,6 +29,11 @@ class Known:
     loaders: frozenset[str] = field(default=frozenset())
 
 
+def placed(path: str, folder: Path) -> Path:
+    """Return a path of the configuration, absolute; relative ones start from its folder."""
+    return (folder / Path(path).expanduser()).resolve()
+
+
 def ae_title(text: str) -> str:
     """Return an AE title without outer spaces (PS3.5 6.2, VR AE).
 

@@ -20,9 +20,11 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from node.command_set import StoreRequest
 from node.commitment import PUSH_MODEL
+from node.config import UserIdentity
 from node.listening import BACKLOG
 from node.messages import Arriving
 from node.store_scp import StoreScp
+from node.user_identity import is_shown, response_to
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ _NOT_AUTHORIZED = 0x0124
 #: PS3.8 9.3.4: rejected for good by the service user, and why.
 _CALLING_UNKNOWN = (0x01, 0x01, 0x03)
 _CALLED_UNKNOWN = (0x01, 0x01, 0x07)
+#: PS3.7 D.3.3.7: not who it should be; no reason is given.
+_NOT_IDENTIFIED = (0x01, 0x02, 0x01)
 #: Until a connection is read for the first time.
 _FIRST_SECONDS = 20.0
 _HANDSHAKE_SECONDS = 10.0
@@ -52,6 +56,8 @@ class AllowedPeer:
     store: bool = True
     #: Whether it may report what it has committed itself to keep.
     commit: bool = False
+    #: What it must show with every association; None: nothing.
+    identity: UserIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +222,13 @@ class GuardedServer(ThreadedAssociationServer):
         peer = self._peer_of(association)
         if peer is None and not self._doorman.accept_unknown:
             _reject(association, _CALLING_UNKNOWN, "no peer of this title at this address")
+        elif not _identified(association, peer):
+            why = "user or passcode of this peer are missing or wrong; mend them here or there"
+            _reject(association, _NOT_IDENTIFIED, why, level=logging.ERROR)
         else:
-            asked = {str(each.abstract_syntax) for each in request.presentation_context_definition_list}
+            asked = {
+                str(each.abstract_syntax) for each in request.presentation_context_definition_list
+            }
             association.acceptor.supported_contexts = [
                 self._contexts[uid] for uid in asked & self._contexts.keys() if _may(peer, uid)
             ]
@@ -274,9 +285,29 @@ def _resolved(peers: Sequence[AllowedPeer]) -> dict[tuple[str, str], AllowedPeer
     return found
 
 
-def _reject(association: Association, reason: tuple[int, int, int], why: str) -> None:
+def _identified(association: Association, peer: AllowedPeer | None) -> bool:
+    """Return whether a peer shows the user identity that was agreed with it, if one was."""
+    # Here and not in a handler of EVT_USER_ID, which nobody calls where none is shown at all.
+    if peer is None or peer.identity is None:
+        return True
+    item = association.requestor.user_identity
+    if not is_shown(peer.identity, item):
+        return False
+    if agreed := response_to(item):
+        association.acceptor.add_negotiation_item(agreed)
+    return True
+
+
+def _reject(
+    association: Association,
+    reason: tuple[int, int, int],
+    why: str,
+    *,
+    level: int = logging.WARNING,
+) -> None:
     request = cast(A_ASSOCIATE, association.requestor.primitive)
-    logger.warning(
+    logger.log(
+        level,
         "association rejected: %s",
         why,
         extra={

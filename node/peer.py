@@ -9,25 +9,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from ssl import SSLContext
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import _config, evt
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import (
     PresentationContext,
     build_context,
 )
-from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_io.errors import DamagedFileError
 from dicom_io.header import PARSE_ERRORS
 from node.config import Peer
+from node.errors import ConfigError
 from node.quiet import quiet_libraries
+from node.tls import client_context, handshake_words
+from node.transport import Connection, Entity, HandshakeError
+from node.user_identity import shown
 
 #: Presentation contexts that fit into one association (PS3.8 9.3.2.2: odd numbers to 255).
 MAX_CONTEXTS = 128
@@ -218,35 +219,28 @@ def associate(
     quiet_libraries()
     # Files are sent as they are, unparsed.
     _config.STORE_SEND_CHUNKED_DATASET = True
-    entity = _Entity(calling_ae)
+    entity = Entity(calling_ae)
     entity.connection_timeout = timeouts.connect
     entity.acse_timeout = timeouts.association
     entity.dimse_timeout = timeouts.response
     entity.network_timeout = timeouts.network
-    connected: list[bool] = []
-
-    def on_connected(event: evt.Event) -> None:
-        connected.append(True)
-        # Without this a peer that stops reading would block a send for ever.
-        wire = event.assoc.dul.socket
-        if wire is not None and wire.socket is not None:
-            wire.socket.settimeout(timeouts.network)
-            # A small object would wait for the acknowledgment of its command, 40 ms each.
-            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
     try:
         association = entity.associate(
             peer.host,
             peer.port,
             contexts=list(contexts),
             ae_title=peer.ae_title,
-            ext_neg=list(roles),
-            evt_handlers=[(evt.EVT_CONN_OPEN, on_connected), *handlers],
+            ext_neg=[*roles, *([] if peer.identity is None else [shown(peer.identity)])],
+            tls_args=None if peer.tls is None else (client_context(peer.tls), peer.tls.host),
+            evt_handlers=list(handlers),
         )
     except socket.gaierror as error:
         raise UnreachableError(f"{peer.name}: the host name {peer.host} is not known") from error
+    except ConfigError as error:
+        # Certificates may be just being renewed.
+        raise UnreachableError(f"{peer.name}: no TLS with it: {error}") from error
     if not association.is_established:
-        raise _refusal(peer, association, connected=bool(connected), calling_ae=calling_ae)
+        raise _refusal(peer, association, calling_ae=calling_ae)
     try:
         yield association
         if association.is_established:
@@ -285,29 +279,6 @@ def store(peer: Peer, association: Association, item: StoredObject) -> int:
     )
 
 
-class _Entity(ApplicationEntity):
-    """An entity that leaves no socket open when the connection does not come about."""
-
-    def _create_socket(
-        self,
-        assoc: Association,
-        address: AddressInformation,
-        tls_args: tuple[SSLContext, str] | None,
-    ) -> AssociationSocket:
-        wire = _Wire(assoc, address=address)
-        wire.tls_args = tls_args
-        return wire
-
-
-class _Wire(AssociationSocket):
-    def _shutdown_socket(self) -> None:
-        # pynetdicom 3.0.4 closes only what could be shut down, hence only what was connected.
-        wire = self.socket
-        super()._shutdown_socket()
-        if wire is not None:
-            wire.close()
-
-
 def _proposals(item: StoredObject) -> set[tuple[str, str]]:
     if item.transfer_syntax_uid in _UNCOMPRESSED:
         return {(item.sop_class_uid, str(syntax)) for syntax in _UNCOMPRESSED}
@@ -336,29 +307,36 @@ def _status_of(peer: Peer, response: object) -> int:
 
 
 def _refusal(
-    peer: Peer, association: Association, *, connected: bool, calling_ae: str
+    peer: Peer, association: Association, *, calling_ae: str
 ) -> ConnectionError | NoContextError:
     place = f"{peer.name} ({peer.ae_title} at {peer.host}:{peer.port})"
-    if not connected:
-        return UnreachableError(f"{place} cannot be reached: {_why_unreachable(peer)}")
     answer = association.acceptor.primitive
     if association.is_rejected and answer is not None:
-        message = f"{place} rejects {calling_ae}: {answer.reason_str}"
+        identity = "; are user and passcode right?" if peer.identity is not None else ""
+        message = f"{place} rejects {calling_ae}: {answer.reason_str}{identity}"
         permanent = answer.result == 0x01
         return AssociationRejectedError(message) if permanent else UnreachableError(message)
     if association.rejected_contexts and not association.accepted_contexts:
         return NoContextError(f"{place} accepts none of the offered presentation contexts")
-    return UnreachableError(f"{place} closed the connection or did not answer the association")
+    wire = association.dul.socket
+    failure = wire.failure if isinstance(wire, Connection) else None
+    if peer.tls is not None and isinstance(failure, HandshakeError):
+        words = handshake_words(failure.__cause__ or failure, peer.tls)
+        return UnreachableError(f"{place} {words}")
+    if failure is not None:
+        return UnreachableError(f"{place} cannot be reached: {_why_unreachable(failure)}")
+    hint = ""
+    if peer.tls is not None and peer.tls.cert is None:
+        hint = "; does it ask for a certificate of ours (tls.cert, tls.key)?"
+    return UnreachableError(
+        f"{place} closed the connection or did not answer the association{hint}"
+    )
 
 
-def _why_unreachable(peer: Peer) -> str:
-    """Return the system's own reason, asked once more, since pynetdicom only logs it."""
-    try:
-        socket.create_connection((peer.host, peer.port), timeout=3.0).close()
-    except ConnectionRefusedError:
-        return "connection refused; does the peer run, is the port right?"
-    except TimeoutError:
-        return "no answer; is the host up, does a firewall stand between?"
-    except OSError as error:
-        return str(error.strerror or error)
-    return "the connection failed once; a new try may succeed"
+def _why_unreachable(failure: OSError) -> str:
+    match failure:
+        case ConnectionRefusedError():
+            return "connection refused; does the peer run, is the port right?"
+        case TimeoutError():
+            return "no answer; is the host up, does a firewall stand between?"
+    return str(failure.strerror or failure)

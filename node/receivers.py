@@ -41,12 +41,14 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 echo=Service.ECHO in peer.allow,
                 store=Service.STORE in peer.allow,
                 commit=Service.COMMIT in peer.allow,
+                identity=peer.identity,
             )
             for peer in config.peers.values()
             if peer.host
         ),
         device_uid=config.site.device_uid,
         tls=config.node.tls,
+        strict=config.ingest.strict,
         floor_bytes=int(config.storage.reserve_gb * 1e9),
     )
 

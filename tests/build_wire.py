@@ -19,8 +19,8 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.listening import Sockets, open_sockets
-from node.peer import _Entity
 from node.receive import ReceiveSettings, serve
+from node.transport import Entity
 from tests.build_ledger import ledger_url, new_ledger
 from tests.wait import until
 
@@ -62,7 +62,7 @@ def encoded(dataset: Dataset) -> bytes:
 def sender(port: int, *, called: str = "PELLUCID", calling: str = "CT1") -> Iterator[Association]:
     """Give an association, established or not, for echo and MR images."""
     _config.LOG_HANDLER_LEVEL = "none"
-    entity = _Entity(calling)
+    entity = Entity(calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     entity.add_requested_context(VERIFICATION)
     entity.add_requested_context(MR_IMAGE, [EXPLICIT])

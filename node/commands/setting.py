@@ -8,7 +8,8 @@ from pathlib import Path
 from ai.settings import ModelSettings
 from node.commands.output import MisuseError
 from node.config import Config, Peer, embedded_config
-from node.config_folder import default_data_folder, load_config
+from node.config_folder import load_config
+from node.config_node import default_data_folder
 from node.config_types import ae_title
 from node.problems import nearest
 
