@@ -113,7 +113,9 @@ class StorageTable(Table):
 class IngestTable(Table):
     """What is accepted from senders."""
 
-    strict: Truth = Field(default=True, description="true or false")
+    strict: Literal[True] = Field(
+        default=True, description="true: false is not available in this version"
+    )
 
 
 class SiteTable(Table):
