@@ -16,6 +16,7 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.values import convert_string
 
 from dicom_io.errors import (
     DamagedFileError,
@@ -86,6 +87,8 @@ def identify(structure: Structure, *, transfer_syntax_uid: str, path: Path) -> I
     ------
     MissingAttributeError
         One of the identifying UIDs is absent.
+    DamagedFileError
+        The names of its character sets are no text.
     """
     with quiet_parser():
         tags = _tags_of(structure)
@@ -237,8 +240,13 @@ def _numbers(value: bytes, layout: str) -> str | None:
 
 def _declared_encodings(structure: Structure) -> list[str]:
     found = [each.value for each in structure.elements if each.tag == _SPECIFIC_CHARACTER_SET]
-    names = found[-1].decode("ascii", errors="replace") if found else ""
-    return convert_encodings([name.strip(" \0") for name in names.split("\\")])
+    try:
+        # As pydicom does when it parses the file, so that both say the same of it.
+        return convert_encodings(convert_string(found[-1] if found else b"", True))
+    except PARSE_ERRORS as error:
+        raise DamagedFileError(
+            "the Specific Character Set (0008,0005) cannot be read; correct it and send it again"
+        ) from error
 
 
 def _encodings(declared: str | MutableSequence[str]) -> list[str]:

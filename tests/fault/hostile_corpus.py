@@ -291,6 +291,9 @@ def _odd_texts() -> Iterator[Hostile]:
         name = element(0x00100010, "PN", b"\x1b$B;3ED\x1b(B^\xe3\x81\xff\x80")
         content = element(0x00080005, "CS", padded(charset)) + name
         yield _fine(f"character set {charset!r}", content)
+    for charset in (b"ISO_IR 100\\A\0\0B", b"ISO_IR 100\\\0\0\0A"):
+        content = identity() + element(0x00080005, "CS", padded(charset))
+        yield Hostile(name=f"character set {charset!r}", content=content, status=0xC000)
     yield _fine("an escape that ends nowhere", element(0x00100010, "PN", b"A\x1b$B\x1b\x1b"))
     yield _fine("nulls for a name", element(0x00100010, "PN", bytes(4096)))
 
