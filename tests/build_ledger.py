@@ -6,12 +6,12 @@ from pathlib import Path
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from dicom_io.header import read_header
 from dicom_io.study import Instance
-from node.ledger import instances, studies, tasks
-from node.ledger.engine import open_ledger
+from node.ledger import instances, schema, studies, tasks
+from node.ledger.engine import open_ledger, reading
 from node.ledger.instances import Added, Arrived
 from node.task import NewDelivery, PlannedTask, Reception, Task
 
@@ -59,6 +59,13 @@ def record_arrival(engine, instance, reception, **known) -> Added:
     """Enter one arrived instance into the ledger; return what it meant."""
     arrived = Arrived(instance=instance, reception=reception, **known)
     return instances.add_all(engine, [arrived])[0]
+
+
+def is_ours(engine: Engine, sop_instance_uid: str) -> bool:
+    """Return whether the ledger knows an object as one of its node."""
+    made = schema.artifact.c.sop_instance_uid
+    with reading(engine) as connection:
+        return connection.scalar(select(made).where(made == sop_instance_uid)) is not None
 
 
 def arrive(engine: Engine, path: Path, *, calling_ae: str = "MODALITY") -> Instance:

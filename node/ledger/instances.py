@@ -41,8 +41,8 @@ _KNOWN = select(
 _INSERT_INSTANCE = all_columns(
     schema.instance,
     "sop_instance_uid", "study_instance_uid", "series_instance_uid", "sop_class_uid",
-    "transfer_syntax_uid", "patient_id", "tags", "sha256", "pixels_sha256", "path", "generation",
-    "arrived",
+    "transfer_syntax_uid", "patient_id", "tags", "sha256", "path", "generation", "arrived",
+    "nonconformance",
 )  # fmt: skip
 _INSERT_RECEPTION = all_columns(
     schema.reception,
@@ -68,6 +68,8 @@ class Added(StrEnum):
     DUPLICATE = "duplicate"
     #: Same SOP Instance UID, patient and study with other bytes: the newest counts.
     REPLACED = "replaced"
+    #: Does not conform, and what it would replace does: kept, but the earlier one counts.
+    DAMAGED = "damaged"
     #: Another patient or study already owns one of its UIDs; kept, and the study is quarantined.
     CONFLICT = "conflict"
     #: A result of this node that came back; recorded, never work.
@@ -132,12 +134,6 @@ def of_study(
     return tuple(_instance(row) for row in rows)
 
 
-def is_ours(engine: Engine, sop_instance_uid: str) -> bool:
-    """Return whether this node has made the object of that SOP Instance UID."""
-    with reading(engine) as connection:
-        return _is_ours(connection, sop_instance_uid)
-
-
 def _study_of(arrived: Arrived) -> str:
     return arrived.instance.study_instance_uid
 
@@ -159,6 +155,9 @@ def _admit(connection: Connection, arrival: Arrived) -> Added:
         _repeat(connection, arrival)
         return Added.DUPLICATE
     old = _current(held)
+    if old is not None and arrival.instance.nonconformance and old.nonconformance is None:
+        _keep_aside(connection, arrival)
+        return Added.DAMAGED
     generation = None if old is None else _replace(connection, arrival, study, old)
     _insert(connection, arrival, generation)
     if not known.has_series:
@@ -261,12 +260,27 @@ def _insert(connection: Connection, arrival: Arrived, generation: int | None) ->
         "patient_id": instance.patient_id,
         "tags": dict(instance.tags),
         "sha256": arrival.sha256,
-        "pixels_sha256": "",
         "path": str(instance.path),
         "generation": generation,
         "arrived": arrival.reception.at,
+        "nonconformance": instance.nonconformance or None,
     }
     run(connection, _INSERT_INSTANCE, row)
+
+
+def _keep_aside(connection: Connection, arrival: Arrived) -> None:
+    """Keep a version that does not conform beside one that does, and that goes on to count."""
+    _insert(connection, arrival, None)
+    mine = schema.instance.c
+    connection.execute(
+        update(schema.instance)
+        .where(
+            mine.sop_instance_uid == arrival.instance.sop_instance_uid,
+            mine.sha256 == arrival.sha256,
+        )
+        .values(replaced_in=0)
+    )
+    _repeat(connection, arrival)
 
 
 def _insert_series(connection: Connection, arrival: Arrived) -> None:
@@ -281,6 +295,9 @@ def _insert_series(connection: Connection, arrival: Arrived) -> None:
 
 def _same_content(old: Row[Any], arrival: Arrived) -> bool:
     new = arrival.instance
+    if new.nonconformance or old.nonconformance:
+        # Pixels cannot be found in what contradicts itself.
+        return False
     if dict(old.tags) != dict(new.tags) or old.transfer_syntax_uid != new.transfer_syntax_uid:
         return False
     before = arrival.pixels_sha256(Path(old.path), old.transfer_syntax_uid)
@@ -328,13 +345,6 @@ def _remember(connection: Connection, arrival: Arrived, meaning: Added) -> None:
     run(connection, _INSERT_RECEPTION, row)
 
 
-def _is_ours(connection: Connection, sop_instance_uid: str) -> bool:
-    query = select(schema.artifact.c.sop_instance_uid).where(
-        schema.artifact.c.sop_instance_uid == sop_instance_uid
-    )
-    return connection.scalar(query) is not None
-
-
 def _instance(row: Row[Any]) -> Instance:
     return Instance(
         study_instance_uid=row.study_instance_uid,
@@ -345,4 +355,5 @@ def _instance(row: Row[Any]) -> Instance:
         path=Path(row.path),
         patient_id=row.patient_id,
         tags=dict(row.tags),
+        nonconformance=row.nonconformance or "",
     )

@@ -108,7 +108,6 @@ instance = Table(
     Column("patient_id", Text, nullable=False),
     Column("tags", JSON, nullable=False),
     Column("sha256", _Sha256, nullable=False),
-    Column("pixels_sha256", _Sha256, nullable=False),
     Column("path", Text, nullable=False),
     # First generation that contains it; null while no complete generation does.
     Column("generation", Integer),

@@ -139,16 +139,21 @@ FIRST_TASK = (
 )
 
 
+def scripts(connection):
+    """Return the migrations, as alembic wants them."""
+    found = Config()
+    found.set_main_option("script_location", "node.ledger:migrations")
+    found.attributes["connection"] = connection
+    return found
+
+
 def ledger_of(url, revision):
     """Make a ledger of an earlier revision, with a study of two tasks in it."""
     engine = create_engine(url)
-    scripts = Config()
-    scripts.set_main_option("script_location", "node.ledger:migrations")
     moment = "2026-01-02 03:04:05.000000"
     values = {"at": moment, "hash": "ab" * 32}
     with engine.begin() as connection:
-        scripts.attributes["connection"] = connection
-        command.upgrade(scripts, revision)
+        command.upgrade(scripts(connection), revision)
         for row in FIRST_ROWS:
             connection.execute(text(row), values)
         for number, priority in ((1, Priority.ROUTINE), (2, Priority.STAT)):
@@ -182,6 +187,21 @@ def test_a_ledger_of_every_earlier_revision_is_brought_up_to_date_with_all_that_
     assert differences == []
     assert [(stat.id, stat.explained), (routine.id, routine.explained)] == [(2, ()), (1, ())]
     assert (missing, stands) == ((Path("/data/a"),), StudyState.COMPLETE)
+
+
+def test_for_an_earlier_program_what_does_not_conform_counts_no_more(no_ledger):
+    ledger_of(no_ledger, "0005")
+    open_ledger(no_ledger, migrate=True).dispose()
+    engine = create_engine(no_ledger)
+
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE instance SET nonconformance = 'an item is not closed'"))
+        command.downgrade(scripts(connection), "0005")
+        rows = connection.execute(text("SELECT replaced_in, pixels_sha256 FROM instance")).all()
+    engine.dispose()
+    open_ledger(no_ledger, migrate=True).dispose()
+
+    assert [tuple(row) for row in rows] == [(0, "")]
 
 
 @pytest.mark.parametrize(

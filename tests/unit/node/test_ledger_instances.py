@@ -14,7 +14,7 @@ from node.ledger import files, instances, outbox, schema, status, studies, tasks
 from node.ledger.engine import reading
 from node.ledger.instances import Added, Arrived
 from node.task import PlannedTask, Reception, State, StudyState
-from tests.build_ledger import LONG_AGO, owe, record_arrival
+from tests.build_ledger import LONG_AGO, is_ours, owe, record_arrival
 
 STUDY = "1.2.3"
 
@@ -186,7 +186,7 @@ def test_our_own_result_is_recorded_and_never_work(engine, tmp_path):
     owe(engine, tmp_path, destination="pacs")
     came_back = make_instance("2.25.1", study_instance_uid="1.2.77")
 
-    assert instances.is_ours(engine, "2.25.1")
+    assert is_ours(engine, "2.25.1")
     assert receive(engine, came_back) is Added.OURS
     assert studies.state(engine, "1.2.77") is None
     assert rows(engine, schema.reception)[-1].meaning == "ours"

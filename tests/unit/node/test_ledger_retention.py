@@ -33,7 +33,7 @@ from node.task import (
     State,
     StudyState,
 )
-from tests.build_ledger import LONG_AGO, new_ledger
+from tests.build_ledger import LONG_AGO, is_ours, new_ledger
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 
 LATER = LONG_AGO + timedelta(days=8)
@@ -270,7 +270,7 @@ def test_what_we_made_stays_ours_and_who_sent_a_study_stays_known(engine):
     expire(engine)
 
     back = make_instance("2.25.1", study_instance_uid="1.2.77", path=Path("/data/back"))
-    assert instances.is_ours(engine, "2.25.1")
+    assert is_ours(engine, "2.25.1")
     assert receive(engine, back) is Added.OURS
     assert studies.receptions(engine, STUDY) == senders
 

@@ -13,10 +13,10 @@ from sqlalchemy import select
 
 import node
 from node.errors import ATTEMPTS, TransitionError
-from node.ledger import decisions, instances, outbox, schema, studies, tasks
+from node.ledger import decisions, outbox, schema, studies, tasks
 from node.ledger.engine import reading
 from node.task import TRANSITIONS, NewDelivery, PlannedTask, Priority, State
-from tests.build_ledger import LONG_AGO, new_ledger
+from tests.build_ledger import LONG_AGO, is_ours, new_ledger
 from tests.unit.node.test_ledger_instances import STUDY, make_instance, receive
 
 
@@ -119,8 +119,8 @@ def test_finishing_records_results_and_what_is_owed_in_one_step(engine):
 
     assert tasks.find(engine, held.id).state is State.DONE
     assert [d.sop_instance_uid for d in outbox.of_task(engine, held.id)] == ["2.25.1"]
-    assert instances.is_ours(engine, "2.25.1")
-    assert instances.is_ours(engine, "2.25.2")
+    assert is_ours(engine, "2.25.1")
+    assert is_ours(engine, "2.25.2")
 
 
 def test_what_became_of_the_explanations_stands_beside_the_task(engine):
