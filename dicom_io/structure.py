@@ -46,6 +46,9 @@ _WANTED = {
 class StructureError(DicomInputError):
     """An encoded data set contradicts itself: a length, a nesting or its pixel data."""
 
+    #: What was found up to there.
+    found: "Structure | None" = None
+
 
 class Element(NamedTuple):
     """One element of the data set itself, in none of its sequences."""
@@ -109,16 +112,25 @@ def read_structure(encoded: bytes | memoryview, transfer_syntax_uid: str) -> Str
     StructureError
         A length leads out of its parent, nesting is deeper than 32, there are more than 500 000
         elements, a container is not closed, or native pixel data is shorter than its description.
+        It holds what was found until then.
     """
     explicit = transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN
     walk = _Walk(encoded=encoded)
     walk.open.append(
         _Container(kind="data set", limit=len(encoded), defined=True, explicit=explicit)
     )
-    while walk.open:
-        _step(walk)
-    if transfer_syntax_uid in (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN):
-        _require_pixels(walk)
+    try:
+        while walk.open:
+            _step(walk)
+        if transfer_syntax_uid in (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN):
+            _require_pixels(walk)
+    except StructureError as error:
+        error.found = _found(walk)
+        raise
+    return _found(walk)
+
+
+def _found(walk: _Walk) -> Structure:
     names = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
     return Structure(
         uids={name: _text(walk.values.get(name, b"")) for name in names},

@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +12,7 @@ from dicom_io.errors import DicomInputError
 from dicom_io.header import identify
 from dicom_io.part10 import data_set_start, part10_head
 from dicom_io.pixel_hash import pixels_sha256
-from dicom_io.structure import Structure, read_structure
+from dicom_io.structure import Structure, StructureError, read_structure
 from node.command_set import StoreRequest
 from node.errors import StorageFullError
 from node.ledger.engine import DBAPIError
@@ -24,6 +24,8 @@ from node.task import Reception
 logger = logging.getLogger(__name__)
 
 SUCCESS = 0x0000
+#: Stored, although the data set is not what its SOP class asks for (PS3.4 Table B.2-1).
+KEPT_AS_IT_IS = 0xB007
 #: PS3.4 Table B.2-1 and PS3.7 C.4, C.5.
 PROCESSING_FAILURE = 0x0110
 INVALID_SOP_INSTANCE = 0x0117
@@ -46,6 +48,9 @@ class Destination:
     floor_bytes: int
     #: Our Device UID: what carries it comes from here.
     device_uid: str
+    #: Refuse what contradicts itself; if not, it is kept and marked where it still says whose and
+    #: which it is.
+    strict: bool
 
 
 class Arrival:
@@ -127,16 +132,30 @@ class Arrival:
             self._part.mapped() as content,
             content[data_set_start(content) :] as data_set,
         ):
-            structure = read_structure(data_set, self._syntax)
+            structure, wrong = self._walked(data_set)
         status = _identity_status(structure, self._request)
         if status != SUCCESS:
-            return self._refused(status, "identity")
+            unread = wrong and status == CANNOT_UNDERSTAND
+            return self._refused(status, wrong if unread else "identity")
         stored = self._part.keep()
-        self._record(structure, stored)
-        return SUCCESS
+        meaning = self._record(structure, stored, wrong)
+        if wrong:
+            self._tell_nonconformance(structure, wrong, meaning)
+        return KEPT_AS_IT_IS if wrong else SUCCESS
 
-    def _record(self, structure: Structure, stored: Stored) -> None:
+    def _walked(self, data_set: memoryview) -> tuple[Structure, str]:
+        """Return what a data set holds, and what is wrong with it, which a strict node refuses."""
+        try:
+            return read_structure(data_set, self._syntax), ""
+        except StructureError as error:
+            if self._destination.strict or error.found is None:
+                raise
+            return error.found, str(error)
+
+    def _record(self, structure: Structure, stored: Stored, wrong: str) -> Added:
         instance = identify(structure, transfer_syntax_uid=self._syntax, path=stored.path)
+        if wrong:
+            instance = replace(instance, nonconformance=wrong)
         arrived = Arrived(
             instance=instance,
             reception=self._reception,
@@ -151,6 +170,21 @@ class Arrival:
                 "its source",
                 extra={"event": "conflict", "study": instance.study_instance_uid},
             )
+        return meaning
+
+    def _tell_nonconformance(self, structure: Structure, wrong: str, meaning: Added) -> None:
+        logger.warning(
+            "instance does not conform: it is kept and no route runs on it; have its sender mend "
+            "it and send it again",
+            extra={
+                "event": "instance_nonconformant",
+                "study": structure.uids["StudyInstanceUID"],
+                "instance": structure.uids["SOPInstanceUID"],
+                "reason": wrong,
+                "meaning": meaning,
+                "calling_ae": self._reception.calling_ae,
+            },
+        )
 
     def _refused(self, status: int, reason: str) -> int:
         logger.warning(

@@ -113,9 +113,7 @@ class StorageTable(Table):
 class IngestTable(Table):
     """What is accepted from senders."""
 
-    strict: Literal[True] = Field(
-        default=True, description="true: false is not available in this version"
-    )
+    strict: Truth = Field(default=True, description="true or false")
 
 
 class SiteTable(Table):

@@ -75,6 +75,8 @@ class ReceiveSettings:
     #: None: connections are plain.
     tls: TlsSettings | None = None
     floor_bytes: int = 2_000_000_000
+    #: Refuse what contradicts itself, instead of keeping what says whose and which it is.
+    strict: bool = True
     #: Connections in all, from one peer's address, and from an address that is no peer's.
     max_associations: int = 200
     max_peer_associations: int = 64
@@ -151,6 +153,7 @@ def _serving(
         data=settings.data,
         floor_bytes=settings.floor_bytes,
         device_uid=settings.device_uid,
+        strict=settings.strict,
     )
     return partial(
         GuardedServer,

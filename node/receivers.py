@@ -48,6 +48,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
         ),
         device_uid=config.site.device_uid,
         tls=config.node.tls,
+        strict=config.ingest.strict,
         floor_bytes=int(config.storage.reserve_gb * 1e9),
     )
 

@@ -172,7 +172,7 @@ NODE_MISTAKES = [
         "[storage]\nwatermark_percent = 101",
         "watermark_percent: 101 is not accepted; expected a per",
     ),
-    ("[ingest]\nstrict = false", "false is not available in this version"),
+    ('[ingest]\nstrict = "no"', "ingest.strict: 'no' is not accepted; expected true or false"),
     ('[site]\nuid_root = "1.2"', "site.uid_root: is not available"),
     ('[peers]\na = ["A", "10.0.0.1"]', 'peers.a: the short form is ["AE TITLE", "host", port]'),
     ('[peers]\na = ["A", "10.0.0.1", 0]', "peers.a.port: 0 is not accepted"),
