@@ -247,9 +247,7 @@ class PeerTable(Table):
 
     @field_validator("passcode")
     @classmethod
-    def _is_with_user(cls, text: str, info: ValidationInfo) -> str:
-        if text and "user" in info.data and not info.data["user"]:
-            raise ValueError("stands without user")
+    def _is_passcode(cls, text: str) -> str:
         return _shown(text)
 
     @field_validator("allow")

@@ -27,6 +27,8 @@ def _mistake(key: str, peer: Mapping[str, Any], *, in_the_open: bool) -> str:
     url = peer.get("url")
     if key == "token" and (not isinstance(url, str) or not url):
         return "is only for a peer with url"
+    if key == "passcode" and not peer.get("user"):
+        return "stands without user, which it belongs to"
     if in_the_open:
         return "is written in the open; expected ${file:path} or ${env:NAME}"
     return _on_its_way(str(url)) if key == "token" else ""

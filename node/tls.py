@@ -24,8 +24,8 @@ _REASONS = (
     ("PROTOCOL", "speaks no TLS of version 1.2 or later, and older ones are not safe: update it"),
     (
         "ALERT_HANDSHAKE_FAILURE",
-        "refuses the handshake: it has no cipher with forward secrecy, or asks for a certificate "
-        "of ours (tls.cert and tls.key)",
+        "refuses the handshake: it has no cipher with forward secrecy, speaks only versions before "
+        "1.2, or asks for a certificate of ours (tls.cert and tls.key)",
     ),
     ("ALERT", "does not accept our certificate: ask who runs it"),
 )

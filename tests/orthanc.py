@@ -6,7 +6,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,11 +100,16 @@ def free_port() -> int:
 
 @contextmanager
 def orthanc(
-    folder: Path, *, node_port: int | None = None, forward: bool = False, web: bool = False
+    folder: Path,
+    *,
+    node_port: int | None = None,
+    forward: bool = False,
+    web: bool = False,
+    more: Mapping[str, object] | None = None,
 ) -> Iterator[Orthanc]:
     """Run Orthanc in ``folder``; with ``forward`` it sends every new instance on to the node.
 
-    With ``web`` it also answers DICOMweb, under ``/dicom-web``.
+    With ``web`` it also answers DICOMweb, under ``/dicom-web``; ``more`` are further settings.
     """
     binary = peers.require("/usr/sbin/Orthanc", "apt-get install orthanc")
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +132,7 @@ def orthanc(
         "LuaScripts": [str(script)],
         "StableAge": 1,
         "Plugins": [str(_dicomweb())] if web else [],
+        **(more or {}),
     }
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))

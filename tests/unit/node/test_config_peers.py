@@ -2,9 +2,11 @@
 
 import pytest
 
-from node.config import Peer, PriorSettings, Service, config_hash
+from node.config import Peer, PriorSettings, Service, UserIdentity, config_hash
 from node.config_folder import config_of, read_folder
 from node.problems import InvalidConfigError
+from node.receivers import receive_settings
+from node.tls import PeerTls
 
 SECRET = "canary-token-4711"
 
@@ -38,6 +40,25 @@ def test_service_may_also_send_to_us(tmp_path):
     peer = load(tmp_path, text).peers["a"]
 
     assert (peer.ae_title, peer.host, peer.port) == ("A", "10.0.0.1", 104)
+
+
+def test_user_and_passcode_are_what_a_peer_must_show(tmp_path):
+    (tmp_path / "passcode").write_text(f"{SECRET}\n")
+    text = '[peers.a]\nae_title = "A"\nhost = "h"\nuser = "ward"\npasscode = "${file:passcode}"'
+
+    config = load(tmp_path, text)
+
+    assert config.peers["a"].identity == UserIdentity(user="ward", passcode=SECRET)
+    (allowed,) = receive_settings(config).peers
+    assert allowed.identity == config.peers["a"].identity
+    assert SECRET not in repr(config)
+    assert SECRET not in repr(receive_settings(config))
+
+
+def test_peer_without_files_is_checked_against_the_authorities_of_the_system(tmp_path):
+    text = '[peers.a]\nae_title = "A"\nhost = "h.example"\ntls = { host = "pacs.example" }'
+
+    assert load(tmp_path, text).peers["a"].tls == PeerTls(host="pacs.example")
 
 
 def test_peer_that_may_commit_is_asked_to(tmp_path):
@@ -96,6 +117,21 @@ def test_archive_that_is_no_peer_is_a_mistake(tmp_path):
         ('url = "https://h/w"\nae_title = "A"', "peers.a.host: is missing"),
         ('host = "h"', "peers.a.ae_title: is empty"),
         ("port = 104", "peers.a.host: is missing"),
+        ('ae_title = "A"\nhost = "h"\nca = "x.pem"', "peers.a.ca: is only for a peer with url"),
+        ('url = "https://h/w"\ntls = {}', "peers.a.tls: is not for a peer with url"),
+        ('url = "https://h/w"\nuser = "u"', "peers.a.user: is only for a peer with ae_title"),
+        (
+            f'ae_title = "A"\nhost = "h"\nuser = "u"\npasscode = "{SECRET}"',
+            "peers.a.passcode: is written in the open; expected ${file:path} or ${env:NAME}",
+        ),
+        (
+            'ae_title = "A"\nhost = "h"\npasscode = "${env:T}"',
+            "peers.a.passcode: stands without user",
+        ),
+        (
+            f'ae_title = "A"\nhost = "h"\nuser = "u"\npasscode = "{SECRET * 20}"',
+            "peers.a.passcode: is too long",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_no_secret(tmp_path, peer, told):

@@ -1,14 +1,26 @@
 """Connections end in many ways: whoever waits for an answer hears of it at once."""
 
+import select
+import socket
+import ssl
+import threading
 import time
+from dataclasses import dataclass
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import T_CONNECT, AddressInformation
 
 from node.peer import AssociationLostError, Timeouts, send_files
+from node.tls import PeerTls, client_context
+from node.transport import Connection, Entity
+from tests.certificates import authority
 from tests.unit.node.test_peer import peer_at, scp, write_object
+from tests.wait import until
 
 #: So long that whoever waits for one of them is told from who does not.
 PATIENT = Timeouts(connect=5.0, association=30.0, response=30.0, network=60.0)
@@ -61,3 +73,72 @@ def test_peer_that_ends_an_association_early_is_not_waited_for(tmp_path, handler
 
     # A busy machine may hold up one or two.
     assert sorted(took)[-3] < PATIENT.response
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldBack:
+    """The server's end of a connection, whose records go out when the test wants."""
+
+    connection: socket.socket
+    secure: ssl.SSLObject
+    outgoing: ssl.MemoryBIO
+
+    def send(self) -> None:
+        self.connection.sendall(self.outgoing.read())
+
+
+def shake_hands(connection: socket.socket, context: ssl.SSLContext) -> HeldBack:
+    """Be the server of a handshake, and send nothing that comes after it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secure = context.wrap_bio(incoming, outgoing, server_side=True)
+    while True:
+        try:
+            secure.do_handshake()
+        except ssl.SSLWantReadError:
+            connection.sendall(outgoing.read())
+            incoming.write(connection.recv(1 << 16))
+        else:
+            return HeldBack(connection=connection, secure=secure, outgoing=outgoing)
+
+
+def connection_to(port: int, tls: PeerTls) -> Connection:
+    """Return one that the association has not asked for yet."""
+    association = Association(Entity("PELLUCID"), "requestor")
+    here = AddressInformation("127.0.0.1", 0)
+    wire = Connection(association, here, (client_context(tls), tls.host))
+    association.set_socket(wire)
+    request = A_ASSOCIATE()
+    request.called_presentation_address = AddressInformation("127.0.0.1", port)
+    wire.connect(T_CONNECT(request))
+    return wire
+
+
+@pytest.mark.peers
+def test_record_that_holds_nothing_for_us_is_nothing_to_read(tmp_path):
+    hospital = authority(tmp_path)
+    pacs = hospital.sign("pacs")
+    tls = PeerTls(host="127.0.0.1", ca=hospital.cert)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pacs.cert, pacs.key)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    shaken: list[HeldBack] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(
+            target=lambda: shaken.append(shake_hands(listening.accept()[0], context))
+        )
+        server.start()
+        wire = connection_to(listening.getsockname()[1], tls)
+        server.join(20)
+
+    (there,) = shaken
+    there.send()
+    until(lambda: select.select([wire.socket], [], [], 0)[0], seconds=10)
+    ready_for_tickets = wire.ready
+    there.secure.write(b"answer")
+    there.send()
+    until(lambda: wire.ready, seconds=10)
+
+    assert not ready_for_tickets
+    assert bytes(wire.recv(3) + wire.recv(3)) == b"answer"
+    wire.close()
+    there.connection.close()
