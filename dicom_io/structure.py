@@ -5,7 +5,7 @@ nesting nor false lengths reach a parser that would believe them.
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dicom_io.errors import DicomInputError
@@ -26,6 +26,7 @@ _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
 _PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = frozenset((0x7FE00008, 0x7FE00009))
+_SPECIFIC_CHARACTER_SET = 0x00080005
 _CONTRIBUTING_EQUIPMENT = 0x0018A001
 _DEVICE_UID = 0x00181002
 
@@ -128,6 +129,12 @@ def read_structure(encoded: bytes | memoryview, transfer_syntax_uid: str) -> Str
         error.found = _found(walk)
         raise
     return _found(walk)
+
+
+def without_character_set(structure: Structure) -> Structure:
+    """Return what was found as if it did not say in which characters its texts are written."""
+    kept = tuple(each for each in structure.elements if each.tag != _SPECIFIC_CHARACTER_SET)
+    return replace(structure, elements=kept)
 
 
 def _found(walk: _Walk) -> Structure:

@@ -8,11 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from dicom_io.errors import DicomInputError
+from dicom_io.errors import DamagedFileError, DicomInputError
 from dicom_io.header import identify
 from dicom_io.part10 import data_set_start, part10_head
 from dicom_io.pixel_hash import pixels_sha256
-from dicom_io.structure import Structure, StructureError, read_structure
+from dicom_io.structure import (
+    Structure,
+    StructureError,
+    read_structure,
+    without_character_set,
+)
+from dicom_io.study import Instance
 from node.command_set import StoreRequest
 from node.errors import StorageFullError
 from node.ledger.engine import DBAPIError
@@ -138,10 +144,12 @@ class Arrival:
             unread = wrong and status == CANNOT_UNDERSTAND
             return self._refused(status, wrong if unread else "identity")
         stored = self._part.keep()
-        meaning = self._record(structure, stored, wrong)
-        if wrong:
-            self._tell_nonconformance(structure, wrong, meaning)
-        return KEPT_AS_IT_IS if wrong else SUCCESS
+        instance = self._identified(structure, stored, wrong)
+        meaning = self._record(instance, structure, stored)
+        if not instance.nonconformance:
+            return SUCCESS
+        self._tell_nonconformance(instance, meaning)
+        return KEPT_AS_IT_IS
 
     def _walked(self, data_set: memoryview) -> tuple[Structure, str]:
         """Return what a data set holds, and what is wrong with it, which a strict node refuses."""
@@ -152,10 +160,20 @@ class Arrival:
                 raise
             return error.found, str(error)
 
-    def _record(self, structure: Structure, stored: Stored, wrong: str) -> Added:
-        instance = identify(structure, transfer_syntax_uid=self._syntax, path=stored.path)
-        if wrong:
-            instance = replace(instance, nonconformance=wrong)
+    def _identified(self, structure: Structure, stored: Stored, wrong: str) -> Instance:
+        """Return what it is, with what is wrong with it."""
+        try:
+            instance = identify(structure, transfer_syntax_uid=self._syntax, path=stored.path)
+        except DamagedFileError as error:
+            if self._destination.strict:
+                raise
+            # Of a text that is no ASCII it can then be seen that it cannot be read.
+            plain = without_character_set(structure)
+            instance = identify(plain, transfer_syntax_uid=self._syntax, path=stored.path)
+            wrong = wrong or str(error)
+        return replace(instance, nonconformance=wrong) if wrong else instance
+
+    def _record(self, instance: Instance, structure: Structure, stored: Stored) -> Added:
         arrived = Arrived(
             instance=instance,
             reception=self._reception,
@@ -172,15 +190,15 @@ class Arrival:
             )
         return meaning
 
-    def _tell_nonconformance(self, structure: Structure, wrong: str, meaning: Added) -> None:
+    def _tell_nonconformance(self, instance: Instance, meaning: Added) -> None:
         logger.warning(
             "instance does not conform: it is kept and no route runs on it; have its sender mend "
             "it and send it again",
             extra={
                 "event": "instance_nonconformant",
-                "study": structure.uids["StudyInstanceUID"],
-                "instance": structure.uids["SOPInstanceUID"],
-                "reason": wrong,
+                "study": instance.study_instance_uid,
+                "instance": instance.sop_instance_uid,
+                "reason": instance.nonconformance,
                 "meaning": meaning,
                 "calling_ae": self._reception.calling_ae,
             },
