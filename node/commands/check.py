@@ -6,13 +6,16 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from ai.errors import ModelUnavailableError
 from ai.settings import ModelSettings
+from node.certificates import expiry
 from node.commands.output import progress_bar
 from node.commands.reach import reach
 from node.config import Config, NodeSettings, Peer, Route
@@ -25,6 +28,8 @@ from node.profiles import GENERIC, PROFILES
 
 #: Top-level packages of ours that other distributions are known to install, too.
 _PACKAGES = ("node", "ai", "dicom_io")
+#: So long before a certificate of ours expires it should be renewed.
+_DAYS_TO_RENEW = 30
 
 
 class Mark(StrEnum):
@@ -59,7 +64,9 @@ def observe(config: Config) -> tuple[Observation, ...]:
 def _observations(config: Config) -> Iterator[Observation]:
     yield from second_providers(metadata.packages_distributions())
     yield data_folder(config)
-    yield _port(config.node)
+    for port in _ports(config.node):
+        yield _port(config.node, port)
+    yield from _certificates(config)
     labels: dict[str, list[str]] = {}
 
     def load(settings: ModelSettings) -> None:
@@ -70,9 +77,7 @@ def _observations(config: Config) -> Iterator[Observation]:
     for route in config.routes:
         yield _route(route, labels, config.peers)
     for peer in config.peers.values():
-        answer = reach(peer, calling_ae=config.node.ae_title)
-        mark = Mark.OK if answer.ok else Mark.WARNING
-        yield Observation(thing=f"peer {peer.name}", mark=mark, words=answer.message)
+        yield _peer(peer, config.node)
 
 
 def listening(config: Config) -> tuple[str, ...]:
@@ -84,8 +89,10 @@ def listening(config: Config) -> tuple[str, ...]:
         for peer in config.peers.values()
         if peer.host and "store" in peer.allow
     )
+    tls = config.node.tls
+    secure = f", and with TLS on port {tls.port}" if tls is not None else ""
     return (
-        f"DICOM on {where}, port {config.node.port}, as {', '.join(sorted(titles))}",
+        f"DICOM on {where}, port {config.node.port}{secure}, as {', '.join(sorted(titles))}",
         f"objects from {', '.join(senders) or 'nobody: no peer is configured'}",
     )
 
@@ -127,13 +134,52 @@ def data_folder(config: Config) -> Observation:
     return Observation(thing=thing, mark=Mark.PROBLEM, words=words)
 
 
-def _port(node: NodeSettings) -> Observation:
-    thing = f"port {node.port}"
+def certificate(file: Path, now: datetime) -> Observation:
+    """Return how long a certificate of ours is valid."""
+    thing = f"certificate {file.name}"
+    try:
+        until = expiry(file)
+    except (OSError, ValueError) as error:
+        words = f"when it expires cannot be read: {error}"
+        return Observation(thing=thing, mark=Mark.WARNING, words=words)
+    days = (until - now).days
+    if until <= now:
+        words = f"has expired on {until:%Y-%m-%d}: renew it, peers accept no connection with it"
+        return Observation(thing=thing, mark=Mark.PROBLEM, words=words)
+    if days < _DAYS_TO_RENEW:
+        words = f"expires on {until:%Y-%m-%d}, in {days} days: renew it"
+        return Observation(thing=thing, mark=Mark.WARNING, words=words)
+    return Observation(thing=thing, mark=Mark.OK, words=f"valid until {until:%Y-%m-%d}")
+
+
+def _certificates(config: Config) -> Iterator[Observation]:
+    ours = [] if config.node.tls is None else [config.node.tls.cert]
+    ours += [peer.tls.cert for peer in config.peers.values() if peer.tls and peer.tls.cert]
+    now = datetime.now(UTC)
+    for file in dict.fromkeys(ours):
+        yield certificate(file, now)
+
+
+def _peer(peer: Peer, node: NodeSettings) -> Observation:
+    answer = reach(peer, calling_ae=node.ae_title)
+    mark, words = Mark.OK if answer.ok else Mark.WARNING, answer.message
+    if peer.identity is not None and peer.identity.passcode and peer.tls is None:
+        mark = Mark.WARNING
+        words = f"{words}; its passcode goes there unencrypted: give it a table tls"
+    return Observation(thing=f"peer {peer.name}", mark=mark, words=words)
+
+
+def _ports(node: NodeSettings) -> tuple[int, ...]:
+    return (node.port,) if node.tls is None else (node.port, node.tls.port)
+
+
+def _port(node: NodeSettings, port: int) -> Observation:
+    thing = f"port {port}"
     family = socket.AF_INET6 if ":" in node.bind else socket.AF_INET
     with closing(socket.socket(family)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((node.bind, node.port))
+            probe.bind((node.bind, port))
         except OSError as error:
             words = f"{error.strerror}; this node may be running already, else choose another port"
             return Observation(thing=thing, mark=Mark.WARNING, words=words)
