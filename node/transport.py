@@ -117,11 +117,10 @@ class Connection(AssociationSocket):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             # A session ticket, say: to wait for more would keep back what is to be sent.
             return False
-        except ssl.SSLError as error:
-            self._refused(error)
-        except OSError:
-            # Whoever reads hears of it.
-            pass
+        except OSError as error:
+            # Whoever reads hears of it; but not of why.
+            if isinstance(error, ssl.SSLError):
+                self._refused(error)
         finally:
             wire.settimeout(self.assoc.network_timeout)
         return True

@@ -10,29 +10,19 @@ import pytest
 from node.errors import ConfigError
 from node.tls import TlsSettings, server_context
 from tests.build_wire import image, receive_settings, receiver_ports, sender, store
+from tests.certificates import authority
 from tests.peers import require
 
 pytestmark = pytest.mark.peers
 
 
-def openssl(*arguments, folder):
-    program = require("/usr/bin/openssl", "apt install openssl")
-    subprocess.run([program, *arguments], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory):
     """Give a folder of certificates: an authority's, and two that it has signed."""
-    folder = tmp_path_factory.mktemp("papers")
-    key = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
-    subject = ("-subj", "/CN=Test authority")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", *subject, folder=folder)
+    hospital = authority(tmp_path_factory.mktemp("papers"))
     for name in ("node", "modality"):
-        request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl("req", *key[:3], *request, folder=folder)
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.pem")
-        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-days", "2", folder=folder)
-    return folder
+        hospital.sign(name)
+    return hospital.folder
 
 
 @pytest.fixture
