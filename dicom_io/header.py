@@ -41,6 +41,8 @@ _LONGEST_TEXT = 1024
 _PLAIN_TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"))
 _ENCODED_TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _TEXT = _PLAIN_TEXT | _ENCODED_TEXT
+#: How names of character sets may be written, as VR; empty in implicit VR.
+_WRITTEN_AS_TEXT = frozenset((b"", b"CS", b"LO", b"LT", b"SH", b"ST", b"UC", b"UN", b"UT"))
 #: What switches to another character set (ISO 2022).
 _ESCAPE = b"\x1b"
 _ONE_VALUE = frozenset(("LT", "ST", "UR", "UT"))
@@ -168,6 +170,8 @@ def _tags_of(structure: Structure) -> dict[str, str]:
             continue
         representation = known if written in (b"", b"UN") else written.decode()
         text = _text(value, representation, encodings, "<")
+        # An element that comes twice counts as it came last: so it is read from the file.
+        tags.pop(keyword, None)
         if text is not None and len(text) <= _LONGEST_TEXT:
             tags[keyword] = text
     return tags
@@ -239,10 +243,14 @@ def _numbers(value: bytes, layout: str) -> str | None:
 
 
 def _declared_encodings(structure: Structure) -> list[str]:
-    found = [each.value for each in structure.elements if each.tag == _SPECIFIC_CHARACTER_SET]
+    found = [each for each in structure.elements if each.tag == _SPECIFIC_CHARACTER_SET]
+    if not found:
+        return convert_encodings("")
     try:
+        if found[-1].representation not in _WRITTEN_AS_TEXT:
+            raise ValueError("no text")
         # As pydicom does when it parses the file, so that both say the same of it.
-        return convert_encodings(convert_string(found[-1] if found else b"", True))
+        return convert_encodings(convert_string(found[-1].value, True))
     except PARSE_ERRORS as error:
         raise DamagedFileError(
             "the Specific Character Set (0008,0005) cannot be read; correct it and send it again"

@@ -294,6 +294,10 @@ def _odd_texts() -> Iterator[Hostile]:
     for charset in (b"ISO_IR 100\\A\0\0B", b"ISO_IR 100\\\0\0\0A"):
         content = identity() + element(0x00080005, "CS", padded(charset))
         yield Hostile(name=f"character set {charset!r}", content=content, status=0xC000)
+    content = identity() + element(0x00080005, "US", b"\1\0")
+    yield Hostile(name="a number for a character set", content=content, status=0xC000)
+    again = element(0x0020000E, "OB", padded(SERIES))
+    yield Hostile(name="series again, as bytes", content=identity() + again, status=0xC000)
     yield _fine("an escape that ends nowhere", element(0x00100010, "PN", b"A\x1b$B\x1b\x1b"))
     yield _fine("nulls for a name", element(0x00100010, "PN", bytes(4096)))
 

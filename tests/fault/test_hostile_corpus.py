@@ -89,7 +89,7 @@ def refusals(tree):
     return [
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.Raise)
+        if (isinstance(node, ast.Raise) and node.exc is not None)
         or (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_require")
     ]
 

@@ -1,0 +1,141 @@
+"""One target of the coverage-guided fuzzer, in a process of its own: libFuzzer ends it.
+
+``python -m tests.fault.guided TARGET FOLDER [libFuzzer's options]``; a file in place of the folder
+is tried once more. Whatever a target raises besides its documented errors is a finding.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import atheris
+
+with atheris.instrument_imports(include=["dicom_io", "node"]):
+    from dicom_io.errors import DamagedFileError, DicomInputError
+    from dicom_io.header import identify, read_header
+    from dicom_io.part10 import part10_head
+    from dicom_io.structure import StructureError, read_structure
+    from node.command_set import StoreRequest, read_command, store_response
+    from node.messages import Messages
+    from node.upper_layer import ProtocolError
+
+from tests.fault.hostile_corpus import JPEG, UID
+from tests.fault.pdu import EXPLICIT, IMPLICIT, MR_IMAGE
+
+#: The first byte of an input says in which transfer syntax the rest is.
+SYNTAXES = (EXPLICIT, IMPLICIT, JPEG)
+#: Precedes each body of a P-DATA-TF PDU in an input: its length.
+LENGTH_BYTES = 2
+
+
+def walk(content: bytes, _file: Path) -> None:
+    """Walk a data set; what is found lies in it, and can be named."""
+    syntax, encoded = _syntax_and_rest(content)
+    try:
+        structure = read_structure(encoded, syntax)
+    except StructureError:
+        return
+    if structure.pixels is not None:
+        start, end = structure.pixels
+        assert 0 <= start <= end <= len(encoded), "pixels outside of the data set"
+    with suppress(DicomInputError):
+        identify(structure, transfer_syntax_uid=syntax, path=Path("walked"))
+
+
+def taken(content: bytes, file: Path) -> None:
+    """Walk a data set; what passes and has a name keeps it in its file, if that can be parsed."""
+    syntax, encoded = _syntax_and_rest(content)
+    try:
+        found = identify(
+            read_structure(encoded, syntax), transfer_syntax_uid=syntax, path=Path("walked")
+        )
+    except DicomInputError:
+        return
+    file.write_bytes(part10_head(MR_IMAGE, UID, syntax) + encoded)
+    try:
+        again = read_header(file)
+    except DamagedFileError:
+        # The walk has no part in what values mean; whoever reads the file later says so.
+        return
+    for name in ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "patient_id"):
+        assert getattr(again, name) == getattr(found, name), f"another {name} in the file"
+
+
+def header(content: bytes, file: Path) -> None:
+    """Read the identity of any file."""
+    file.write_bytes(content)
+    with suppress(DicomInputError):
+        read_header(file)
+
+
+def messages(content: bytes, _file: Path) -> None:
+    """Take the bodies of P-DATA-TF PDUs of one association."""
+    answered: list[int] = []
+    taking = Messages(
+        {3: EXPLICIT, 5: IMPLICIT}, _begun, lambda _request, _id, status: answered.append(status)
+    )
+    with suppress(ProtocolError):
+        for body in _bodies(content):
+            others = taking.take(memoryview(body))
+            assert sum(map(len, others)) <= len(content) + 6 * len(others), "more than came"
+    taking.close()
+    assert not taking.is_amid
+
+
+def command(content: bytes, _file: Path) -> None:
+    """Read a command set; a C-STORE request can be answered."""
+    read = read_command(content)
+    if read is None or not read.is_complete or read.store_request is None:
+        return
+    request = read.store_request
+    answer = read_command(store_response(request, 0x0000))
+    assert answer is not None, "an answer that nobody can read"
+    assert answer.elements[0x0120] == request.message_id.to_bytes(2, "little")
+
+
+TARGETS: dict[str, Callable[[bytes, Path], None]] = {
+    each.__name__: each for each in (walk, taken, header, messages, command)
+}
+
+
+def _syntax_and_rest(content: bytes) -> tuple[str, bytes]:
+    return SYNTAXES[content[0] % len(SYNTAXES)] if content else EXPLICIT, content[1:]
+
+
+def _bodies(content: bytes) -> Iterator[bytes]:
+    position = 0
+    while position + LENGTH_BYTES <= len(content):
+        start = position + LENGTH_BYTES
+        length = int.from_bytes(content[position:start], "big")
+        yield content[start : start + length]
+        position = start + length
+
+
+class _Arriving:
+    """An instance that comes and is thrown away."""
+
+    def write(self, content: memoryview) -> None:
+        assert content.nbytes >= 0
+
+    def finish(self) -> int:
+        return 0x0000
+
+
+@contextmanager
+def _begun(_request: StoreRequest, _syntax: str) -> Iterator[_Arriving]:
+    yield _Arriving()
+
+
+def main(target: str, *words: str) -> None:
+    """Fuzz until libFuzzer has had enough."""
+    with TemporaryDirectory(prefix="pellucid-guided-") as folder:
+        file = Path(folder) / "one.dcm"
+        attempt = TARGETS[target]
+        atheris.Setup([sys.argv[0], *words], lambda content: attempt(content, file))
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
