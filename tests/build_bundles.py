@@ -16,8 +16,8 @@ from dicom_io.volume import SourceFrame, Volume
 
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 
-#: Voxels of brain_meshnet3's grid, whose axes run to the left, down and forward, that hold the
-#: unturned head of the test data: two fifths of them.
+#: Voxels of the published networks' grid, whose axes run to the left, down and forward, that hold
+#: the unturned head of the test data: two fifths of them.
 HEAD = (176, 176, 224)
 
 #: Directions of (slice, row index, column index) in LPS, as columns, of the usual ways to slice.
