@@ -326,7 +326,9 @@ def _refusal(
     if failure is not None:
         return UnreachableError(f"{place} cannot be reached: {_why_unreachable(failure)}")
     hint = ""
-    if peer.tls is not None and peer.tls.cert is None:
+    if peer.tls is None:
+        hint = "; does it ask for TLS at this port (tls)?"
+    elif peer.tls.cert is None:
         hint = "; does it ask for a certificate of ours (tls.cert, tls.key)?"
     return UnreachableError(
         f"{place} closed the connection or did not answer the association{hint}"

@@ -299,6 +299,14 @@ def test_peer_that_speaks_no_tls_is_told(papers):
     assert "TLS at this port" in answer.message
 
 
+def test_peer_that_speaks_tls_alone_is_asked_about(papers):
+    with secure_scp(papers.pacs) as port:
+        answer = reach(peer_at(port, None), calling_ae="PELLUCID")
+
+    assert not answer.ok
+    assert "does it ask for TLS at this port (tls)?" in answer.message
+
+
 def test_peer_that_is_silent_in_the_handshake_is_given_up(papers):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         peer = peer_at(silent.getsockname()[1], tls_of(papers))
