@@ -181,7 +181,10 @@ NODE_MISTAKES = [
     ('[peers.a]\nae_title = "A"\nhost = "h"\nallow = ["find"]', "'find' is not available"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\nallow = ["stores"]', "did you mean 'store'?"),
     ('[peers.a]\nae_title = "A"\nhost = "h"\ncommitment = true', "allow must hold 'commit'"),
-    ('[peers.a]\nae_title = "A"\nhost = "h"\ntls = true', "True is not accepted; expected a table: ca"),
+    (
+        '[peers.a]\nae_title = "A"\nhost = "h"\ntls = true',
+        "True is not accepted; expected a table: ca",
+    ),
     ('[peers.a]\nae_title = "A"\nhost = "h"\nprofile = "x"', "'x' is not accepted; expected 'gen"),
     (
         '[peers]\na = ["A", "h1", 104]\nb = ["A", "h2", 104]',
@@ -554,13 +557,19 @@ def test_every_setting_that_the_examples_offer_can_be_switched_on(tmp_path):
     placed = example.replace("/models/brain_tissue_t1", str(bundle))
     (tmp_path / "config" / "models" / "brain-tissue-t1.toml").write_text(placed)
 
-    secrets = {"PELLUCID_DATABASE_PASSWORD": "x", "PELLUCID_STOW_TOKEN": "y"}
+    secrets = {
+        "PELLUCID_DATABASE_PASSWORD": "x",
+        "PELLUCID_STOW_TOKEN": "y",
+        "PELLUCID_PACS_PASSCODE": "z",
+    }
 
     config = load_config(tmp_path / "config", secrets)
 
     assert [route.name for route in config.routes] == ["phantom", "head-t1"]
     assert config.peers["cloud"].token == "y"
     assert config.peers["pacs"].commitment
+    assert config.peers["pacs"].tls == PeerTls(host="pacs.hospital.example")
+    assert config.peers["pacs"].identity == UserIdentity(user="pellucid", passcode="z")
     assert config.node.database == "postgresql+psycopg://pellucid:x@db/pellucid"
     assert config.node.bind == "127.0.0.1"
 
