@@ -18,6 +18,7 @@ from node.config import (
     Mode,
     OnFail,
     Priority,
+    UserIdentity,
     config_hash,
     embedded_config,
     plan_from_json,
@@ -27,6 +28,7 @@ from node.config import (
 from node.config_folder import load_config
 from node.problems import InvalidConfigError
 from node.service import memory_limit
+from node.tls import PeerTls
 from tests.build_config import MODEL, NODE, ROUTES, write_config
 
 REPOSITORY = Path(__file__).parents[3]

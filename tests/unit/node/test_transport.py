@@ -59,7 +59,6 @@ def succeed(_event: evt.Event) -> int:
     ],
     ids=["closes after an answer", "releases after an answer", "closes instead of an answer"],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_peer_that_ends_an_association_early_is_not_waited_for(tmp_path, handlers):
     paths = [write_object(tmp_path / f"{index}.dcm", f"1.2.{index}") for index in range(3)]
     took = []
