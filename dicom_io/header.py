@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -24,7 +24,7 @@ from dicom_io.errors import (
     NotDicomError,
     UnsupportedObjectError,
 )
-from dicom_io.structure import LONGEST_VALUE, Structure
+from dicom_io.structure import LONGEST_VALUE, Element, Structure
 from dicom_io.study import Instance
 
 #: What pydicom raises on bytes that are no DICOM; it has no common base class.
@@ -41,6 +41,7 @@ _LONGEST_TEXT = 1024
 _PLAIN_TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"))
 _ENCODED_TEXT = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _TEXT = _PLAIN_TEXT | _ENCODED_TEXT
+_NO_CHARACTER_SET = Element(_SPECIFIC_CHARACTER_SET, b"CS", b"")
 #: How names of character sets may be written, as VR; empty in implicit VR.
 _WRITTEN_AS_TEXT = frozenset((b"", b"CS", b"LO", b"LT", b"SH", b"ST", b"UC", b"UN", b"UT"))
 #: What switches to another character set (ISO 2022).
@@ -92,9 +93,7 @@ def identify(structure: Structure, *, transfer_syntax_uid: str, path: Path) -> I
     DamagedFileError
         The names of its character sets are no text.
     """
-    with quiet_parser():
-        tags = _tags_of(structure)
-    return _identified(tags, transfer_syntax_uid, path)
+    return _identified(_tags_of(structure), transfer_syntax_uid, path)
 
 
 def parse_file(path: Path, *, pixels: bool) -> Dataset:
@@ -227,7 +226,8 @@ def _text(value: bytes, representation: str, encodings: list[str], byte_order: s
         return None
     if representation in _ENCODED_TEXT and not (value.isascii() and _ESCAPE not in value):
         delimiters = set(b"\\^=" if representation == "PN" else b"\\")
-        text = decode_bytes(value, encodings, delimiters)
+        with quiet_parser():
+            text = decode_bytes(value, encodings, delimiters)
     else:
         text = value.decode("ascii", errors="replace")
     if representation in _ONE_VALUE:
@@ -244,13 +244,18 @@ def _numbers(value: bytes, layout: str) -> str | None:
 
 def _declared_encodings(structure: Structure) -> list[str]:
     found = [each for each in structure.elements if each.tag == _SPECIFIC_CHARACTER_SET]
-    if not found:
-        return convert_encodings("")
+    return list(_named_encodings(found[-1] if found else _NO_CHARACTER_SET))
+
+
+@lru_cache(maxsize=64)
+def _named_encodings(declared: Element) -> tuple[str, ...]:
+    """Return Python's names for the values of Specific Character Set (0008,0005)."""
     try:
-        if found[-1].representation not in _WRITTEN_AS_TEXT:
+        if declared.representation not in _WRITTEN_AS_TEXT:
             raise ValueError("no text")
         # As pydicom does when it parses the file, so that both say the same of it.
-        return convert_encodings(convert_string(found[-1].value, True))
+        with quiet_parser():
+            return tuple(convert_encodings(convert_string(declared.value, True)))
     except PARSE_ERRORS as error:
         raise DamagedFileError(
             "the Specific Character Set (0008,0005) cannot be read; correct it and send it again"

@@ -21,6 +21,11 @@ _UNDEFINED = 0xFFFFFFFF
 #: VRs with a four-byte length in explicit VR (PS3.5 7.1.2).
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
                    b"UT", b"UV"))  # fmt: skip
+#: The others of explicit VR.
+_SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS",
+                    b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL",
+                    b"US"))  # fmt: skip
+_PLAIN_HEAD = struct.Struct("<HH2sH")
 _ITEM = 0xFFFEE000
 _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
@@ -29,6 +34,9 @@ _FLOAT_PIXELS = frozenset((0x7FE00008, 0x7FE00009))
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _CONTRIBUTING_EQUIPMENT = 0x0018A001
 _DEVICE_UID = 0x00181002
+
+#: Groups and tags whose elements are looked at one by one, whatever their VR.
+_NOT_PLAIN = frozenset((0xFFFE, 0x7FE0, _CONTRIBUTING_EQUIPMENT, _DEVICE_UID))
 
 _WANTED = {
     0x00080016: "SOPClassUID",
@@ -122,6 +130,7 @@ def read_structure(encoded: bytes | memoryview, transfer_syntax_uid: str) -> Str
     )
     try:
         while walk.open:
+            _plain(walk)
             _step(walk)
         if transfer_syntax_uid in (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN):
             _require_pixels(walk)
@@ -145,6 +154,27 @@ def _found(walk: _Walk) -> Structure:
         pixels=walk.pixels,
         elements=tuple(walk.found),
     )
+
+
+def _plain(walk: _Walk) -> None:
+    """Walk the elements that ``_step`` would find nothing special in, as far as they go.
+
+    They are most of what a data set holds before its pixels.
+    """
+    container, encoded = walk.open[-1], walk.encoded
+    if container.kind != "data set" or not container.explicit:
+        return
+    is_outermost, limit = len(walk.open) == 1, container.limit
+    while walk.position + _PLAIN_HEAD.size <= limit and walk.elements < _MOST_ELEMENTS:
+        group, number, representation, length = _PLAIN_HEAD.unpack_from(encoded, walk.position)
+        start, tag = walk.position + _PLAIN_HEAD.size, group << 16 | number
+        end = start + length
+        if representation not in _SHORT or group in _NOT_PLAIN or tag in _NOT_PLAIN or end > limit:
+            return
+        walk.position = end
+        walk.elements += 1
+        if is_outermost and length <= LONGEST_VALUE:
+            _remember(walk, tag, representation, bytes(encoded[start:end]))
 
 
 def _step(walk: _Walk) -> None:
@@ -263,11 +293,14 @@ def _skip(walk: _Walk, container: _Container, tag: int, representation: bytes, l
     if tag == _PIXEL_DATA or tag in _FLOAT_PIXELS:
         walk.pixels = (start, end)
     elif length <= LONGEST_VALUE:
-        value = bytes(walk.encoded[start:end])
-        if tag in _WANTED:
-            walk.values[_WANTED[tag]] = value
-        if walk.pixels is None:
-            walk.found.append(Element(tag, representation, value))
+        _remember(walk, tag, representation, bytes(walk.encoded[start:end]))
+
+
+def _remember(walk: _Walk, tag: int, representation: bytes, value: bytes) -> None:
+    if tag in _WANTED:
+        walk.values[_WANTED[tag]] = value
+    if walk.pixels is None:
+        walk.found.append(Element(tag, representation, value))
 
 
 def _require_pixels(walk: _Walk) -> None:

@@ -3,10 +3,8 @@
 import logging
 import re
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
 from dicom_io.errors import DamagedFileError, DicomInputError
 from dicom_io.header import identify
@@ -23,7 +21,7 @@ from node.command_set import StoreRequest
 from node.errors import StorageFullError
 from node.ledger.engine import DBAPIError
 from node.ledger.instances import Added, Arrived
-from node.recorder import Recorder
+from node.steps import Steps
 from node.store import Part, Stored
 from node.task import Reception
 
@@ -47,7 +45,6 @@ _UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
 class Destination:
     """Where what arrives goes."""
 
-    recorder: Recorder
     #: The data folder, which holds the store.
     data: Path
     #: Free space that must remain.
@@ -61,6 +58,8 @@ class Destination:
 
 class Arrival:
     """One instance, written to disk while it comes; what is not whole at the end leaves nothing.
+
+    Written, then kept, then concluded when the ledger has it; closed, whatever happens.
 
     Parameters
     ----------
@@ -83,53 +82,68 @@ class Arrival:
         self._syntax = transfer_syntax_uid
         self._reception = reception
         self._destination = destination
-        self._open = ExitStack()
         self._part: Part | None = None
         self._failure: Exception | None = None
-
-    def __enter__(self) -> Self:
-        uids = (self._request.sop_class_uid, self._request.sop_instance_uid)
+        uids = (request.sop_class_uid, request.sop_instance_uid)
         if all(map(_is_uid, uids)):
-            self._try_to_write(part10_head(*uids, self._syntax))
-        return self
+            self._try_to_write(part10_head(*uids, transfer_syntax_uid))
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+    @property
+    def size(self) -> int:
+        """How many bytes are written so far."""
+        return 0 if self._part is None else self._part.size
 
     def write(self, content: memoryview) -> None:
         """Take the next piece of its data set; never raises."""
         if self._part is not None and self._failure is None:
             self._try_to_write(content)
 
-    def finish(self) -> int:
-        """Return the status; 0x0000 only for what is durable and in the ledger; never raises."""
+    def begin_to_sync(self) -> None:
+        """Have the disk begin with what is here, which is all; what keeps it waits for less."""
+        if self._part is not None:
+            self._part.begin_to_sync()
+
+    def keeping(self) -> Steps[Arrived | int]:
+        """Return it when it is durable, or the status that refuses it; never raises."""
         try:
             sys.audit("pellucid.receive.arrived")
-            return self._keep()
-        except DicomInputError as error:
-            return self._refused(CANNOT_UNDERSTAND, f"{type(error).__name__}: {error}")
-        except StorageFullError as error:
-            extra = {"event": "store_full"}
-            logger.error("no room to receive: free some", extra=extra)  # noqa: TRY400
-            return self._refused(OUT_OF_RESOURCES, str(error))
-        except (OSError, MemoryError, DBAPIError) as error:
-            return self._refused(OUT_OF_RESOURCES, type(error).__name__)
+            return (yield from self._kept())
         except Exception as error:  # noqa: BLE001 (an entry point: nothing above it decides)
-            # Without the traceback: its messages may quote a patient's values.
-            return self._refused(PROCESSING_FAILURE, type(error).__name__)
+            return self._refused_for(error)
+
+    def conclude(self, arrived: Arrived, meaning: Added | Exception) -> int:
+        """Return the status, from what the ledger has made of it: a success only if it is there."""
+        if isinstance(meaning, Exception):
+            return self._refused_for(meaning)
+        instance = arrived.instance
+        if meaning is Added.CONFLICT:
+            logger.error(
+                "two patients or studies under one UID: the study is quarantined, correct it at "
+                "its source",
+                extra={"event": "conflict", "study": instance.study_instance_uid},
+            )
+        if not instance.nonconformance:
+            return SUCCESS
+        self._tell_nonconformance(instance, meaning)
+        return KEPT_AS_IT_IS
+
+    def close(self) -> None:
+        """Leave nothing of what was not kept."""
+        part, self._part = self._part, None
+        if part is not None:
+            part.close()
 
     def _try_to_write(self, content: bytes | memoryview) -> None:
         try:
             if self._part is None:
                 destination = self._destination
-                part = Part(destination.data, floor_bytes=destination.floor_bytes)
-                self._part = self._open.enter_context(part)
+                self._part = Part(destination.data, floor_bytes=destination.floor_bytes)
             self._part.write(content)
         except (OSError, MemoryError) as error:
             # The sender goes on, and hears of it when it awaits its answer.
             self._failure = error
 
-    def _keep(self) -> int:
+    def _kept(self) -> Steps[Arrived | int]:
         if self._failure is not None:
             raise self._failure
         if self._part is None:
@@ -143,13 +157,15 @@ class Arrival:
         if status != SUCCESS:
             unread = wrong and status == CANNOT_UNDERSTAND
             return self._refused(status, wrong if unread else "identity")
-        stored = self._part.keep()
-        instance = self._identified(structure, stored, wrong)
-        meaning = self._record(instance, structure, stored)
-        if not instance.nonconformance:
-            return SUCCESS
-        self._tell_nonconformance(instance, meaning)
-        return KEPT_AS_IT_IS
+        yield
+        stored = yield from self._part.keeping()
+        return Arrived(
+            instance=self._identified(structure, stored, wrong),
+            reception=self._reception,
+            sha256=stored.sha256,
+            pixels_sha256=pixels_sha256,
+            is_ours=self._destination.device_uid in structure.device_uids,
+        )
 
     def _walked(self, data_set: memoryview) -> tuple[Structure, str]:
         """Return what a data set holds, and what is wrong with it, which a strict node refuses."""
@@ -173,23 +189,6 @@ class Arrival:
             wrong = wrong or str(error)
         return replace(instance, nonconformance=wrong) if wrong else instance
 
-    def _record(self, instance: Instance, structure: Structure, stored: Stored) -> Added:
-        arrived = Arrived(
-            instance=instance,
-            reception=self._reception,
-            sha256=stored.sha256,
-            pixels_sha256=pixels_sha256,
-            is_ours=self._destination.device_uid in structure.device_uids,
-        )
-        meaning = self._destination.recorder.record(arrived)
-        if meaning is Added.CONFLICT:
-            logger.error(
-                "two patients or studies under one UID: the study is quarantined, correct it at "
-                "its source",
-                extra={"event": "conflict", "study": instance.study_instance_uid},
-            )
-        return meaning
-
     def _tell_nonconformance(self, instance: Instance, meaning: Added) -> None:
         logger.warning(
             "instance does not conform: it is kept and no route runs on it; have its sender mend "
@@ -203,6 +202,19 @@ class Arrival:
                 "calling_ae": self._reception.calling_ae,
             },
         )
+
+    def _refused_for(self, error: Exception) -> int:
+        match error:
+            case DicomInputError():
+                return self._refused(CANNOT_UNDERSTAND, f"{type(error).__name__}: {error}")
+            case StorageFullError():
+                logger.error("no room to receive: free some", extra={"event": "store_full"})
+                return self._refused(OUT_OF_RESOURCES, str(error))
+            case OSError() | MemoryError() | DBAPIError():
+                return self._refused(OUT_OF_RESOURCES, type(error).__name__)
+            case _:
+                # Without the traceback: its messages may quote a patient's values.
+                return self._refused(PROCESSING_FAILURE, type(error).__name__)
 
     def _refused(self, status: int, reason: str) -> int:
         logger.warning(

@@ -6,9 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from socketserver import BaseServer
 from typing import cast
 
@@ -18,12 +16,9 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import ThreadedAssociationServer
 
-from node.command_set import StoreRequest
 from node.commitment import PUSH_MODEL
 from node.config import UserIdentity
 from node.listening import BACKLOG
-from node.messages import Arriving
-from node.store_scp import StoreScp
 from node.user_identity import is_shown, response_to
 
 logger = logging.getLogger(__name__)
@@ -83,8 +78,8 @@ class GuardedServer(ThreadedAssociationServer):
     ----------
     listening
         What connections are taken from; closed with the server.
-    begin
-        Begins to take an instance, which is encoded in that transfer syntax.
+    serve
+        Called for every connection, to have it read in the place of pynetdicom.
     on_commitment
         Gives the status of a report of storage commitment, from the name of the peer.
     tls
@@ -100,7 +95,7 @@ class GuardedServer(ThreadedAssociationServer):
         listening: socket.socket,
         *,
         doorman: Doorman,
-        begin: Callable[[Association, StoreRequest, str], AbstractContextManager[Arriving]],
+        serve: Callable[[Association], object],
         on_commitment: Callable[[evt.Event, str], int],
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -110,7 +105,7 @@ class GuardedServer(ThreadedAssociationServer):
         self._shaking: list[str] = []
         self._peers = _resolved(doorman.peers)
         self._addresses = frozenset(address for _, address in self._peers)
-        self._begin = begin
+        self._serve = serve
         self._on_commitment = on_commitment
         handlers: list[evt.EventHandlerType] = [
             (evt.EVT_CONN_OPEN, self._read),
@@ -239,7 +234,7 @@ class GuardedServer(ThreadedAssociationServer):
 
     def _read(self, event: evt.Event) -> None:
         """Read the connection in the place of pynetdicom."""
-        StoreScp(event.assoc, partial(self._begin, event.assoc))
+        self._serve(event.assoc)
 
     def _report(self, event: evt.Event) -> tuple[int, None]:
         peer = self._peer_of(event.assoc)

@@ -1,15 +1,12 @@
 """The messages of an association, put together from fragments; here C-STORE, elsewhere the rest."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
 from enum import Enum, auto
-from typing import Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from node.command_set import StoreRequest, read_command
 from node.upper_layer import P_DATA, Fragment, ProtocolError, fragments, pdu_head
 
-#: PS3.7 9.1.1.1: a request to store that no data set follows.
-NOTHING_SENT = 0xC000
 _LARGEST_COMMAND = 1 << 16
 #: Of one message that is no C-STORE, and so is held in memory by whoever takes it.
 _LARGEST_OTHER = 1 << 23
@@ -21,14 +18,29 @@ class Arriving(Protocol):
     def write(self, content: memoryview) -> None:
         """Take the next piece of its data set; never raises."""
 
-    def finish(self) -> int:
-        """Return the status to answer, now that all of it has come; never raises."""
+    def close(self) -> None:
+        """Leave nothing of what was not kept."""
 
 
-#: Begins to take one instance, which is encoded in that transfer syntax.
-Begin = Callable[[StoreRequest, str], AbstractContextManager[Arriving]]
-#: Sends the status that a request has over the presentation context of that number.
-Answer = Callable[[StoreRequest, int, int], None]
+A = TypeVar("A", bound=Arriving)
+
+
+class Whole(NamedTuple, Generic[A]):
+    """A C-STORE request whose data set is here, and which waits for its answer."""
+
+    request: StoreRequest
+    context_id: int
+    #: None: no data set follows.
+    arriving: A | None
+
+
+class Taken(NamedTuple, Generic[A]):
+    """What a PDU has led to."""
+
+    #: PDUs that another service must read.
+    others: list[bytes]
+    #: To be closed by whoever is given them.
+    whole: list[Whole[A]]
 
 
 class _Awaited(Enum):
@@ -38,27 +50,28 @@ class _Awaited(Enum):
     OTHER = auto()
 
 
-class Messages:
+class Messages(Generic[A]):
     """Takes the C-STORE requests of an association, and returns what belongs to other services.
 
     Parameters
     ----------
     storable
         Transfer syntaxes of the presentation contexts over which instances may come, by number.
-    begin, answer
-        See there.
+    begin
+        Begins to take one instance, which is encoded in that transfer syntax.
     """
 
-    def __init__(self, storable: Mapping[int, str], begin: Begin, answer: Answer) -> None:
+    def __init__(
+        self, storable: Mapping[int, str], begin: Callable[[StoreRequest, str], A]
+    ) -> None:
         self._storable = storable
         self._begin = begin
-        self._answer = answer
         self._awaited = _Awaited.COMMAND
         self._context_id = 0
         self._command = bytearray()
         self._request: StoreRequest | None = None
-        self._arriving: Arriving | None = None
-        self._open = ExitStack()
+        self._arriving: A | None = None
+        self._whole: list[Whole[A]] = []
         #: PDUs of a message that is not known to be a C-STORE, and their bytes so far.
         self._kept: list[bytes] = []
         self._kept_bytes = 0
@@ -69,8 +82,8 @@ class Messages:
         """Whether a message has begun and not ended."""
         return self._awaited is not _Awaited.COMMAND or bool(self._command)
 
-    def take(self, body: memoryview) -> list[bytes]:
-        """Take the body of a P-DATA-TF PDU; return the PDUs that another service must read.
+    def take(self, body: memoryview) -> Taken[A]:
+        """Take the body of a P-DATA-TF PDU.
 
         Raises
         ------
@@ -82,6 +95,22 @@ class Messages:
             self._keep(pdu_head(P_DATA, len(body)) + bytes(body))
         for fragment in fragments(body):
             self._take_fragment(fragment)
+        whole, self._whole = self._whole, []
+        return Taken(self._others(), whole)
+
+    def close(self) -> None:
+        """Drop what has not come whole, or was not given away."""
+        for each in (self._arriving, *(whole.arriving for whole in self._whole)):
+            if each is not None:
+                each.close()
+        self._whole.clear()
+        self._arriving = None
+        self._awaited = _Awaited.COMMAND
+        self._command.clear()
+        self._forget_kept()
+        self._is_other = False
+
+    def _others(self) -> list[bytes]:
         if self._is_other:
             others, self._kept = self._kept, []
             self._is_other = self._awaited is _Awaited.OTHER
@@ -91,15 +120,6 @@ class Messages:
         if self._awaited is _Awaited.DATA_SET or not self.is_amid:
             self._forget_kept()
         return []
-
-    def close(self) -> None:
-        """Drop what has not come whole."""
-        self._open.close()
-        self._arriving = None
-        self._awaited = _Awaited.COMMAND
-        self._command.clear()
-        self._forget_kept()
-        self._is_other = False
 
     def _keep(self, pdu: bytes) -> None:
         self._kept_bytes += len(pdu)
@@ -149,12 +169,10 @@ class Messages:
 
     def _begin_instance(self, request: StoreRequest) -> None:
         if not request.has_data_set:
-            self._answer(request, self._context_id, NOTHING_SENT)
+            self._whole.append(Whole(request, self._context_id, None))
             return
         self._request = request
-        self._arriving = self._open.enter_context(
-            self._begin(request, self._storable[self._context_id])
-        )
+        self._arriving = self._begin(request, self._storable[self._context_id])
         self._awaited = _Awaited.DATA_SET
 
     def _take_data(self, fragment: Fragment) -> None:
@@ -162,8 +180,6 @@ class Messages:
             raise ProtocolError("a data set without a command")
         self._arriving.write(fragment.content)
         if fragment.is_last:
-            with self._open:
-                status = self._arriving.finish()
+            self._whole.append(Whole(self._request, self._context_id, self._arriving))
             self._arriving = None
             self._awaited = _Awaited.COMMAND
-            self._answer(self._request, self._context_id, status)

@@ -3,6 +3,7 @@
 import logging
 import warnings
 
+from pydicom import config
 from pynetdicom import _config
 
 
@@ -14,3 +15,12 @@ def quiet_libraries() -> None:
     for library in ("pynetdicom", "pydicom", "dicomweb_client", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
         warnings.filterwarnings("ignore", module=library)
+
+
+def trust_uids() -> None:
+    """Have pydicom check no value when it is read; for a process that checks what it needs itself.
+
+    A request to associate holds hundreds of UIDs, each of them checked five times: that costs more
+    than to negotiate.
+    """
+    config.settings.reading_validation_mode = config.IGNORE

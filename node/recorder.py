@@ -1,33 +1,45 @@
-"""Arrivals entered into the ledger, as many in one transaction as wait for it."""
+"""Arrivals made durable and entered into the ledger, as many in one transaction as wait for it."""
 
 import fcntl
+import logging
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
 
+from node.arrival import Arrival
 from node.ledger import instances
-from node.ledger.engine import Engine
+from node.ledger.engine import Connection, Engine
 from node.ledger.instances import Added, Arrived
+from node.steps import Steps, side_by_side
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_BATCH = 64
 
 
-class _Waiting:
-    """One arrival that a thread waits for."""
+class _Waiting(NamedTuple):
+    """One arrival that is whole, and who wants to hear of it."""
 
-    def __init__(self, arrived: Arrived) -> None:
-        self.arrived = arrived
-        self.meaning: Added | None = None
-        self.failure: Exception | None = None
+    arrival: Arrival
+    #: Durable already, or refused; None: to be kept here.
+    kept: Arrived | int | None
+    tell: Callable[[int], None]
 
-    @property
-    def is_done(self) -> bool:
-        return self.meaning is not None or self.failure is not None
+
+def _keeping(waiting: _Waiting) -> Steps[Arrived | int]:
+    if waiting.kept is not None:
+        return waiting.kept
+    return (yield from waiting.arrival.keeping())
 
 
 class Recorder:
-    """Lets one thread at a time write into the ledger: for itself and for all that wait behind it.
+    """A thread that keeps what has arrived: for one sender, and for all that wait behind it.
 
-    A commit waits for the disk. With every thread for itself they would wait for each other's, and
-    SQLite lets them do that asleep.
+    A commit waits for the disk. With a thread for each sender they would wait for each other's,
+    and SQLite lets them do that asleep.
 
     Parameters
     ----------
@@ -38,61 +50,99 @@ class Recorder:
     def __init__(self, engine: Engine, turn: Path) -> None:
         self._engine = engine
         self._turn = turn.open("ab")
-        self._queue: list[_Waiting] = []
-        self._queueing = threading.Lock()
-        self._writing = threading.Lock()
+        #: Open as long as all goes well: to open one costs more than to write a batch.
+        self._connection: Connection | None = None
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
 
-    def record(self, arrived: Arrived) -> Added:
-        """Return what an arrival meant, when it is committed.
+    def keep(
+        self, arrival: Arrival, tell: Callable[[int], None], *, kept: Arrived | int | None = None
+    ) -> None:
+        """Keep an arrival, close it, and tell the status that answers it; returns at once.
 
-        Raises
-        ------
-        DBAPIError
-            The ledger cannot be written: this arrival is not in it.
-        OSError
-            Nor is it if the file of the turns cannot be locked.
+        Parameters
+        ----------
+        tell
+            Called in the thread of the recorder; does not wait and does not raise.
+        kept
+            What ``arrival.keeping`` has given, where it was called already.
         """
-        waiting = _Waiting(arrived)
-        with self._queueing:
-            self._queue.append(waiting)
-        with self._writing:
-            if not waiting.is_done:
-                with self._queueing:
-                    batch, self._queue = self._queue, []
-                self._write_in_turn(batch)
-        if waiting.meaning is None:
-            raise waiting.failure or RuntimeError("an arrival was left out")
-        return waiting.meaning
+        self._queue.put(_Waiting(arrival, kept, tell))
 
-    def _write_in_turn(self, batch: Sequence[_Waiting]) -> None:
+    def close(self) -> None:
+        """Finish what waits, and close what it holds."""
+        self._queue.put(None)
+        self._thread.join()
+        self._forget_connection()
+        self._turn.close()
+
+    def _run(self) -> None:
+        try:
+            while batch := self._next_batch():
+                self._take(batch)
+        except BaseException:
+            # Whoever waits would wait for ever: this process ends, and another one begins.
+            logger.exception("the recorder fails", extra={"event": "process_failed"})
+            os._exit(1)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Return what waits, at least one; none when it is closed."""
+        batch: list[_Waiting] = []
+        while len(batch) < _LARGEST_BATCH and not (batch and self._queue.empty()):
+            waiting = self._queue.get()
+            if waiting is None:
+                # Met again behind what it has come after.
+                self._queue.put(None)
+                break
+            batch.append(waiting)
+        return batch
+
+    def _take(self, batch: Sequence[_Waiting]) -> None:
+        kept = side_by_side(map(_keeping, batch))
+        arrived = [each for each in kept if isinstance(each, Arrived)]
+        meanings = iter(self._record_in_turn(arrived) if arrived else ())
+        for each, one in zip(batch, kept, strict=True):
+            status = one if isinstance(one, int) else each.arrival.conclude(one, next(meanings))
+            each.arrival.close()
+            each.tell(status)
+
+    def _record_in_turn(self, arrived: Sequence[Arrived]) -> list[Added | Exception]:
+        """Return what each arrival meant when it is committed, or why it is not."""
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX)
         except OSError as error:
-            for each in batch:
-                each.failure = error
-            return
+            return [error] * len(arrived)
         try:
-            self._write(batch)
+            return self._record(arrived)
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
 
-    def close(self) -> None:
-        """Close what it holds."""
-        self._turn.close()
-
-    def _write(self, batch: Sequence[_Waiting]) -> None:
+    def _record(self, arrived: Sequence[Arrived]) -> list[Added | Exception]:
         try:
-            meanings = instances.add_all(self._engine, [each.arrived for each in batch])
-        except Exception as error:  # noqa: BLE001 - raised again by each thread that waits
-            self._write_each(batch, error)
-            return
-        for each, meaning in zip(batch, meanings, strict=True):
-            each.meaning = meaning
+            return list(self._added(arrived))
+        except Exception:  # noqa: BLE001 (each is tried alone, and told its own)
+            return [self._record_alone(each) for each in arrived]
 
-    def _write_each(self, batch: Sequence[_Waiting], error: Exception) -> None:
-        """Write one by one what cannot be written together: none suffers for another."""
-        if len(batch) == 1:
-            batch[0].failure = error
-            return
-        for each in batch:
-            self._write([each])
+    def _record_alone(self, arrived: Arrived) -> Added | Exception:
+        """Record what could not be recorded with others: none suffers for another."""
+        try:
+            (meaning,) = self._added([arrived])
+        except Exception as error:  # noqa: BLE001 (told to the one who waits)
+            return error
+        return meaning
+
+    def _added(self, arrived: Sequence[Arrived]) -> list[Added]:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        try:
+            return instances.add_all(self._connection, arrived)
+        except BaseException:
+            # It may be broken: the next begins with another one.
+            self._forget_connection()
+            raise
+
+    def _forget_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

@@ -1,27 +1,31 @@
 """Files that survive a power cut: written under the hash of their content, or not at all."""
 
+import ctypes
 import errno
 import fcntl
 import hashlib
 import mmap
 import os
 import secrets
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from node.errors import StorageFullError
+from node.steps import Steps, side_by_side
 
 #: Disk full, quota used up, no descriptors left: the sender may try again later.
 _EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 #: How much is written between two looks at the free space.
 _ROOM_STEP = 1 << 24
+#: sync_file_range(2), which Linux alone has, and Python has not: without it a sync takes longer.
+_SYNC_FILE_RANGE = getattr(ctypes.CDLL(None), "sync_file_range", None)
+_WHOLE_FILE, _BEGIN_TO_WRITE = ctypes.c_int64(0), ctypes.c_uint(2)
 _FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 
 
@@ -50,63 +54,84 @@ class Part:
     Raises
     ------
     StorageFullError
-        No room, or less than the floor; also from ``write`` and ``keep``.
+        No room, or less than the floor; also from ``write`` and ``keeping``.
     """
 
     def __init__(self, root: Path, *, floor_bytes: int = 0) -> None:
         self._root = root
         self._floor_bytes = floor_bytes
-        self._size = 0
+        #: How many bytes are written so far.
+        self.size = 0
         self._sha256 = hashlib.sha256()
-        self._path = _parts(root) / f"{secrets.token_hex(16)}.part"
-        with _room_needed():
+        parts = _parts(root)
+        self._path = parts / f"{secrets.token_hex(16)}.part"
+        self._is_kept = False
+        try:
             _require_room(root, 0, floor_bytes)
-            _make_folder(self._path.parent)
-            self._descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            self._descriptor = _opened_in(parts, self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+        except OSError as error:
+            _raise_in_words(error)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave nothing of what was not kept; to be called once."""
         os.close(self._descriptor)
-        self._path.unlink(missing_ok=True)
+        if not self._is_kept:
+            self._path.unlink(missing_ok=True)
 
     def write(self, content: bytes | memoryview) -> None:
         """Append to the file."""
-        before, self._size = self._size, self._size + len(content)
-        with _room_needed():
-            if before // _ROOM_STEP != self._size // _ROOM_STEP:
+        before, self.size = self.size, self.size + len(content)
+        try:
+            if before // _ROOM_STEP != self.size // _ROOM_STEP:
                 _require_room(self._root, _ROOM_STEP, self._floor_bytes)
             _write_all(self._descriptor, content)
+        except OSError as error:
+            _raise_in_words(error)
         self._sha256.update(content)
+
+    def begin_to_sync(self) -> None:
+        """Have the system begin to write out what is here; the sync waits for less then."""
+        if _SYNC_FILE_RANGE is not None:
+            _SYNC_FILE_RANGE(self._descriptor, _WHOLE_FILE, _WHOLE_FILE, _BEGIN_TO_WRITE)
 
     @contextmanager
     def mapped(self) -> Iterator[memoryview]:
         """Give what was written, paged in from the file as it is looked at."""
         with (
-            mmap.mmap(self._descriptor, self._size, access=mmap.ACCESS_READ) as pages,
+            mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ) as pages,
             memoryview(pages) as content,
         ):
             yield content
 
-    def keep(self) -> Stored:
-        """Return where the content now lies for good: ``root/objects/sha256/ab/<hash>.dcm``.
+    def keeping(self) -> Steps[Stored]:
+        """Return where the content lies for good, at last: ``root/objects/sha256/ab/<hash>.dcm``.
 
-        Fsync, rename, fsync of the folder. The same content is stored once.
+        Fsync, rename, fsync of the folder, each a step: where many take them side by side, one
+        commit of the file system's journal serves all. The same content is stored once.
         """
         digest = self._sha256.hexdigest()
         path = path_of(self._root, digest)
         sys.audit("pellucid.store.part_written")
-        with _room_needed():
-            _make_folder(path.parent)
+        try:
             os.fsync(self._descriptor)
             sys.audit("pellucid.store.part_synced")
+            yield
             with _locked(path.parent, fcntl.LOCK_SH) as folder:
                 # Also over what is there: its age is what protects a file from a sweep until its
                 # row is written, and what the disk may have spoiled meanwhile is mended.
                 self._path.rename(path)
+                self._is_kept = True
                 sys.audit("pellucid.store.renamed")
+                yield
                 os.fsync(folder)
+        except OSError as error:
+            _raise_in_words(error)
         sys.audit("pellucid.store.folder_synced")
         return Stored(path=path, sha256=digest)
 
@@ -121,7 +146,8 @@ def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored
     """
     with Part(root, floor_bytes=floor_bytes) as part:
         part.write(content)
-        return part.keep()
+        (stored,) = side_by_side([part.keeping()])
+    return stored
 
 
 def make_folders(root: Path) -> None:
@@ -185,7 +211,12 @@ def remove_older(path: Path, moment: datetime) -> bool:
 
 def free_bytes(root: Path) -> int:
     """Return how much room is left for the store."""
-    return shutil.disk_usage(root).free
+    try:
+        disk = os.statvfs(root)
+    except FileNotFoundError:
+        root.mkdir(parents=True, exist_ok=True)
+        disk = os.statvfs(root)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _objects(root: Path) -> Path:
@@ -196,23 +227,25 @@ def _parts(root: Path) -> Path:
     return root / "objects" / "parts"
 
 
-@contextmanager
-def _room_needed() -> Iterator[None]:
-    """Turn what says that something is used up into the one error that says so."""
+def _opened_in(folder: Path, path: Path, flags: int) -> int:
+    """Return a descriptor of something in a folder, or of it, which is made if it is missing."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in _EXHAUSTED and not isinstance(error, StorageFullError):
-            raise StorageFullError(
-                error.errno, f"the store has no room: {error.strerror}"
-            ) from error
-        raise
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        _make_folder(folder)
+        return os.open(path, flags, 0o666)
+
+
+def _raise_in_words(error: OSError) -> NoReturn:
+    """Raise the one error that says so for what says that something is used up, else itself."""
+    if error.errno in _EXHAUSTED and not isinstance(error, StorageFullError):
+        raise StorageFullError(error.errno, f"the store has no room: {error.strerror}") from error
+    raise error
 
 
 def _require_room(root: Path, needed: int, floor_bytes: int) -> None:
     if not floor_bytes:
         return
-    root.mkdir(parents=True, exist_ok=True)
     free = free_bytes(root)
     if free - needed < floor_bytes:
         raise StorageFullError(
@@ -239,7 +272,7 @@ def _write_all(descriptor: int, content: bytes | memoryview) -> None:
 @contextmanager
 def _locked(folder: Path, mode: int) -> Iterator[int]:
     """Hold a folder: many may write at once, and nobody while something is removed."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = _opened_in(folder, folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, mode)
         yield descriptor

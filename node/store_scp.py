@@ -5,40 +5,47 @@ leads each message through three queues and two threads, which sleep between two
 """
 
 import logging
-import select
 import socket
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
 from typing import cast
 
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket
 
+from node.arrival import Arrival
 from node.command_set import StoreRequest, store_response
 from node.commitment import PUSH_MODEL
-from node.messages import Begin, Messages
+from node.intake import Intake
+from node.messages import Messages, Whole
+from node.recorder import Recorder
+from node.steps import side_by_side
 from node.upper_layer import P_DATA, ProtocolError, Wire, data_pdu, pdu_head
 
 logger = logging.getLogger(__name__)
 
-#: Between two PDUs.
-_IDLE_SECONDS = 30.0
-#: How soon it is noticed, while nothing comes, that pynetdicom has something to send or to end.
-_LOOK_SECONDS = 0.25
 _LARGEST_REQUEST = 1 << 16
-_LARGEST_PDU = 1 << 20
+#: An object of more bytes takes its time, in a thread of its own.
+_LARGE = 1 << 21
 #: Established, and neither side has asked for its end (PS3.8 9.2.1).
 _ESTABLISHED = "Sta6"
 #: Ended by either side; only the connection is still open.
 _ENDED = "Sta13"
 #: A PDU is invalid (PS3.8 table 9-10).
 _INVALID = "Evt19"
+#: PS3.7 9.1.1.1: a request to store that no data set follows.
+_NOTHING_SENT = 0xC000
 #: Verification, and storage commitment.
 _NO_STORAGE = ("1.2.840.10008.1.1", PUSH_MODEL)
 
+#: Begins to take one instance, which is encoded in that transfer syntax.
+BeginArrival = Callable[[StoreRequest, str], Arrival]
+
 
 class StoreScp:
-    """Reads one association, in the thread of its upper layer and in the place of pynetdicom.
+    """Has one association read in the place of pynetdicom, whose thread waits meanwhile.
 
     Parameters
     ----------
@@ -46,17 +53,25 @@ class StoreScp:
         Whose connection is open, and which nobody has read from yet.
     begin
         Called for every C-STORE request.
+    intake, recorder
+        Who reads, and who keeps what has come.
     """
 
-    def __init__(self, association: Association, begin: Begin) -> None:
+    def __init__(
+        self, association: Association, begin: BeginArrival, *, intake: Intake, recorder: Recorder
+    ) -> None:
         self._association = association
         self._begin = begin
+        self._intake = intake
+        self._recorder = recorder
         self._dul = association.dul
         self._transport = cast(AssociationSocket, self._dul.socket)
-        self._wire = Wire(cast(socket.socket, self._transport.socket))
-        self._poll = select.poll()
-        self._poll.register(self._wire.fileno(), select.POLLIN)
-        self._messages: Messages | None = None
+        self.wire = Wire(cast(socket.socket, self._transport.socket))
+        self._messages: Messages[Arrival] | None = None
+        self._unanswered = 0
+        #: For the thread of the upper layer: an arrival to keep, PDUs for pynetdicom, a failure
+        #: that ends the association; or None: pynetdicom has something to do.
+        self._tasks: SimpleQueue[Whole[Arrival] | list[bytes] | Exception | None] = SimpleQueue()
         self._read_for_pynetdicom = self._dul._read_pdu_data  # noqa: SLF001 (no public hook)
         self._run_reactor = self._dul.run
         self._dul.run = self._run  # type: ignore[method-assign]
@@ -64,7 +79,7 @@ class StoreScp:
         self._dul._read_pdu_data = self.read  # type: ignore[method-assign]  # noqa: SLF001
 
     def read(self) -> None:
-        """Take what comes until pynetdicom has something to do; called when bytes are there."""
+        """Have the association read until pynetdicom has something to do."""
         state = self._dul.state_machine.current_state
         if state == _ENDED:
             # Whoever goes on to send after the end would be listened to until a timer ends it.
@@ -77,16 +92,94 @@ class StoreScp:
         checkpoint = self._association._reactor_checkpoint  # noqa: SLF001 (no public hook)
         checkpoint.clear()
         try:
-            while self._take_pdu() and self._wait():
-                pass
-        except (ProtocolError, MemoryError) as error:
-            self._tell_end(str(error), is_breach=True)
-            self._dul.event_queue.put(_INVALID)
-        except OSError as error:
-            self._tell_end(str(error) or type(error).__name__, is_breach=False)
-            self._transport.close()
+            self._do(self._wait_for_task())
         finally:
             checkpoint.set()
+
+    def take(self, kind: int, body: memoryview) -> bool:
+        """Take a PDU; see ``Served``."""
+        if kind != P_DATA:
+            self._drop_message()
+            self._leave_to_pynetdicom([pdu_head(kind, len(body)) + bytes(body)])
+            return False
+        others, whole = self._taking().take(body)
+        if others:
+            self._leave_to_pynetdicom(others)
+        elif whole:
+            self._intake.drop(self)
+            self._unanswered = len(whole)
+            for each in whole:
+                self._pass_on(each)
+        return not others and not whole
+
+    def is_wanted(self) -> bool:
+        """Return whether pynetdicom has something to send or to end."""
+        has_to_send = not self._dul.to_provider_queue.empty()
+        ends = self._association._kill or self._dul._kill_thread  # noqa: SLF001 (no public hook)
+        return has_to_send or ends
+
+    def end(self, failure: Exception | None) -> None:
+        """Wake the thread of the upper layer."""
+        self._tasks.put(failure)
+
+    def _wait_for_task(self) -> list[bytes] | Exception | None:
+        """Have the association read; return what there is to do then."""
+        self.wire.wait_no_more()
+        self._intake.read(self)
+        while isinstance(task := self._tasks.get(), Whole):
+            self._keep_large(task)
+        self.wire.wait_again()
+        return task
+
+    def _keep_large(self, whole: Whole[Arrival]) -> None:
+        # Nobody else shall wait until it is walked and on the disk.
+        if whole.arriving is not None:
+            (kept,) = side_by_side([whole.arriving.keeping()])
+            self._recorder.keep(whole.arriving, partial(self._answer, whole), kept=kept)
+
+    def _do(self, task: list[bytes] | Exception | None) -> None:
+        match task:
+            case None:
+                pass
+            case list():
+                for pdu in task:
+                    self.wire.give_back(pdu)
+                    self._read_for_pynetdicom()
+            case OSError():
+                self._tell_end(str(task) or type(task).__name__, is_breach=False)
+                self._transport.close()
+            case _:
+                # Others than ours may quote what was sent.
+                why = str(task) if isinstance(task, ProtocolError) else type(task).__name__
+                self._tell_end(why, is_breach=True)
+                self._dul.event_queue.put(_INVALID)
+
+    def _leave_to_pynetdicom(self, pdus: list[bytes]) -> None:
+        self._intake.drop(self)
+        self._tasks.put(pdus)
+
+    def _pass_on(self, whole: Whole[Arrival]) -> None:
+        arrival = whole.arriving
+        if arrival is None:
+            self._answer(whole, _NOTHING_SENT)
+            return
+        arrival.begin_to_sync()
+        if arrival.size > _LARGE:
+            self._tasks.put(whole)
+        else:
+            self._recorder.keep(arrival, partial(self._answer, whole))
+
+    def _answer(self, whole: Whole[Arrival], status: int) -> None:
+        """Answer a request, and read on if it was the last; from any thread, never raises."""
+        try:
+            response = store_response(whole.request, status)
+            self.wire.send(data_pdu(whole.context_id, response))
+            sys.audit("pellucid.receive.answered")
+            self._unanswered -= 1
+            if not self._unanswered:
+                self._intake.read(self)
+        except Exception as error:  # noqa: BLE001 (this association ends, and no other)
+            self.end(error)
 
     def _run(self) -> None:
         """Run the upper layer to its end, and leave nothing behind, however it ends."""
@@ -98,7 +191,7 @@ class StoreScp:
         finally:
             self._drop_message()
             # pynetdicom closes no socket whose other side is gone already.
-            self._wire.close()
+            self.wire.close()
             # Whoever waits for a request to associate would wait on, and count, for seconds.
             self._dul.to_user_queue.put(None)
 
@@ -110,55 +203,17 @@ class StoreScp:
         """Return bytes for pynetdicom, which would believe any length and wait for ever."""
         if count > _LARGEST_REQUEST and self._dul.state_machine.current_state != _ESTABLISHED:
             raise ConnectionAbortedError(f"a PDU of {count} bytes before an association")
-        return bytearray(self._wire.exactly(count))
+        return bytearray(self.wire.exactly(count))
 
-    def _take_pdu(self) -> bool:
-        """Take one PDU; return whether pynetdicom has nothing to do with it."""
-        head = self._wire.head(_IDLE_SECONDS)
-        if head is None:
-            raise ConnectionResetError("closed by the peer")
-        kind, length = head
-        if length > _LARGEST_PDU:
-            raise ProtocolError(f"a PDU of {length} bytes, at most {_LARGEST_PDU} are read")
-        body = self._wire.body(length)
-        if kind == P_DATA:
-            others = self._taking().take(body)
-        else:
-            self._drop_message()
-            others = [pdu_head(kind, length) + bytes(body)]
-        for pdu in others:
-            self._wire.give_back(pdu)
-            self._read_for_pynetdicom()
-        return not others
-
-    def _taking(self) -> Messages:
+    def _taking(self) -> Messages[Arrival]:
         if self._messages is None:
             storable = {
                 int(context.context_id or 0): str(context.transfer_syntax[0])
                 for context in self._association.accepted_contexts
                 if context.as_scp and context.abstract_syntax not in _NO_STORAGE
             }
-            self._messages = Messages(storable, self._begin, self._answer)
+            self._messages = Messages(storable, self._begin)
         return self._messages
-
-    def _answer(self, request: StoreRequest, context_id: int, status: int) -> None:
-        self._wire.send(data_pdu(context_id, store_response(request, status)))
-        sys.audit("pellucid.receive.answered")
-
-    def _wait(self) -> bool:
-        """Return whether there is more to read; False when pynetdicom has something to do."""
-        deadline = time.monotonic() + _IDLE_SECONDS
-        while not self._is_wanted_elsewhere():
-            if self._wire.is_pending() or self._poll.poll(_LOOK_SECONDS * 1000):
-                return True
-            if time.monotonic() > deadline:
-                raise ProtocolError(f"nothing came for {_IDLE_SECONDS:.0f} s")
-        return False
-
-    def _is_wanted_elsewhere(self) -> bool:
-        has_to_send = not self._dul.to_provider_queue.empty()
-        ends = self._association._kill or self._dul._kill_thread  # noqa: SLF001 (no public hook)
-        return has_to_send or ends
 
     def _tell_end(self, reason: str, *, is_breach: bool) -> None:
         amid = self._messages is not None and self._messages.is_amid

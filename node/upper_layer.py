@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 P_DATA = 0x04
 
+_LARGEST_PDU = 1 << 20
+#: Between two PDUs.
+_IDLE_SECONDS = 30.0
 #: One PDU may take so long, however slowly its bytes drip.
 _PDU_SECONDS = 20.0
 #: Granularity of that: a wait for bytes is looked at so often.
@@ -33,9 +36,10 @@ class Fragment(NamedTuple):
 
 
 class Wire:
-    """One connection, read PDU by PDU: each within its time, none longer than asked for.
+    """One connection, read PDU by PDU: each within its time, none longer than is allowed.
 
-    Nothing is read ahead, so that whoever reads next finds the next PDU.
+    Nothing is read ahead, so that whoever reads next finds the next PDU: pynetdicom, which waits
+    for bytes (``exactly``), or one thread for many connections, which must not (``next_pdu``).
 
     Parameters
     ----------
@@ -46,43 +50,67 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(_TICK_SECONDS)
         self._connection = connection
-        self._buffer = memoryview(bytearray(1 << 12))
+        self._head = memoryview(bytearray(_HEAD.size))
+        self._body = memoryview(bytearray(1 << 12))
+        #: Type and length of the PDU whose head is here; None until it is.
+        self._begun: tuple[int, int] | None = None
+        #: How much of head or body is here.
+        self._filled = 0
         self._returned: deque[bytes] = deque()
-        #: Until when the PDU that has begun must be here.
+        #: Until when the PDU that has begun, or else the next one, must be here.
         self._deadline = 0.0
 
-    def head(self, seconds: float) -> tuple[int, int] | None:
-        """Return type and length of the next PDU; None if the peer has closed the connection.
+    def wait_no_more(self) -> None:
+        """Have ``next_pdu`` and ``send`` return at once, whatever the peer does."""
+        self._connection.setblocking(False)
+
+    def wait_again(self) -> None:
+        """Have ``exactly`` wait for bytes."""
+        self._connection.settimeout(_TICK_SECONDS)
+
+    def next_pdu(self) -> tuple[int, memoryview] | None:
+        """Return type and body of a PDU, good until the next call; None if it is not here yet.
 
         Raises
         ------
-        TimeoutError
-            No PDU has begun after ``seconds``, or one that has begun is too slow.
+        ProtocolError
+            It is too long.
         OSError
-            The connection is broken.
+            The peer has closed the connection, or it is broken.
         """
-        head = self._buffer[: _HEAD.size]
-        begun = self._receive(head, time.monotonic() + seconds)
-        self._deadline = time.monotonic() + _PDU_SECONDS
-        if not begun or begun + self._fill(head[begun:]) < _HEAD.size:
+        if self._begun is None:
+            if not self._fill(self._head):
+                return None
+            kind, length = _HEAD.unpack(self._head)
+            if length > _LARGEST_PDU:
+                raise ProtocolError(f"a PDU of {length} bytes, at most {_LARGEST_PDU} are read")
+            if length > len(self._body):
+                self._body = memoryview(bytearray(length))
+            self._begun, self._filled = (kind, length), 0
+        kind, length = self._begun
+        body = self._body[:length]
+        if not self._fill(body):
             return None
-        kind, length = _HEAD.unpack(head)
-        return int(kind), int(length)
+        self._begun, self._filled = None, 0
+        return kind, body
 
-    def body(self, length: int) -> memoryview:
-        """Return the rest of a PDU, whole; good until the next one is read.
+    def expect_next(self) -> None:
+        """Give the peer its time to begin another PDU, from now."""
+        self._deadline = time.monotonic() + _IDLE_SECONDS
+
+    def require_progress(self, now: float) -> None:
+        """Look at the clock, as ``time.monotonic`` gives it.
 
         Raises
         ------
-        OSError
-            It did not come in time, or not at all.
+        ProtocolError
+            Nothing has come for 30 s, or a PDU has been on its way for 20 s.
         """
-        if length > len(self._buffer):
-            self._buffer = memoryview(bytearray(length))
-        body = self._buffer[:length]
-        if self._fill(body) < length:
-            raise ConnectionResetError("the connection ended within a PDU")
-        return body
+        if now > self._deadline:
+            is_amid = self._begun is not None or self._filled > 0
+            raise ProtocolError(
+                "the peer is too slow" if is_amid else f"nothing came for {_IDLE_SECONDS:.0f} s"
+            )
 
     def exactly(self, count: int) -> bytes:
         """Return the next ``count`` bytes, fewer if the peer has closed; what was returned first.
@@ -94,25 +122,28 @@ class Wire:
         """
         if self._returned:
             return self._from_returned(count)
-        buffer = memoryview(bytearray(count))
         if count == _HEAD.size:
             # The head, which is always asked for by itself.
             self._deadline = time.monotonic() + _PDU_SECONDS
-        return bytes(buffer[: self._fill(buffer)])
+        buffer, filled = memoryview(bytearray(count)), 0
+        while filled < count and (received := self._receive(buffer[filled:])):
+            filled += received
+        return bytes(buffer[:filled])
 
     def give_back(self, pdu: bytes) -> None:
         """Have ``exactly`` return these bytes before those of the connection."""
         self._returned.append(pdu)
 
     def send(self, pdu: bytes) -> None:
-        """Send all of it.
+        """Send all of it, at once.
 
         Raises
         ------
         OSError
             The peer does not take it, or is gone.
         """
-        self._connection.sendall(pdu)
+        if self._connection.send(pdu) < len(pdu):
+            raise TimeoutError("the peer leaves its answers unread")
 
     def close(self) -> None:
         """Close the connection."""
@@ -126,18 +157,22 @@ class Wire:
         """Return the descriptor to wait on; negative when it is closed."""
         return self._connection.fileno()
 
-    def _fill(self, buffer: memoryview) -> int:
-        """Return how much of the buffer came: less than all of it from a peer that has closed."""
-        filled = 0
-        while filled < len(buffer):
-            received = self._receive(buffer[filled:], self._deadline)
-            if received == 0:
-                break
-            filled += received
-        return filled
+    def _fill(self, buffer: memoryview) -> bool:
+        """Return whether the buffer is full, with what is here."""
+        while self._filled < len(buffer):
+            try:
+                received = self._connection.recv_into(buffer[self._filled :])
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+            if not received:
+                raise ConnectionResetError("closed by the peer")
+            if self._begun is None and not self._filled:
+                self._deadline = time.monotonic() + _PDU_SECONDS
+            self._filled += received
+        return True
 
-    def _receive(self, buffer: memoryview, deadline: float) -> int:
-        while time.monotonic() < deadline:
+    def _receive(self, buffer: memoryview) -> int:
+        while time.monotonic() < self._deadline:
             try:
                 return self._connection.recv_into(buffer)
             except TimeoutError:

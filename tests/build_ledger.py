@@ -58,7 +58,8 @@ def ledger_url(data: Path) -> str:
 def record_arrival(engine, instance, reception, **known) -> Added:
     """Enter one arrived instance into the ledger; return what it meant."""
     arrived = Arrived(instance=instance, reception=reception, **known)
-    return instances.add_all(engine, [arrived])[0]
+    with engine.connect() as connection:
+        return instances.add_all(connection, [arrived])[0]
 
 
 def is_ours(engine: Engine, sop_instance_uid: str) -> bool:

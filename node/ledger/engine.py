@@ -18,9 +18,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from node.errors import LedgerError
 from node.ledger.backup import back_up
+from node.ledger.prepared import run_text
 
 #: Everything that SQLAlchemy lends to the rest of the node is among these names.
-__all__ = ["DBAPIError", "Engine", "insert_missing", "open_ledger", "reading"]
+__all__ = ["Connection", "DBAPIError", "Engine", "insert_missing", "open_ledger", "reading"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later would fail at once, without waiting, when
     # another has written in between: whoever may write takes the lock at the start.
     reads_only = connection.get_execution_options().get("pellucid_reads_only", False)
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+    run_text(connection, "BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
 
 def _scripts() -> Config:

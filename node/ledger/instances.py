@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -100,16 +102,19 @@ class Arrived:
     is_ours: bool = False
 
 
-def add_all(engine: Engine, arrived: Sequence[Arrived]) -> list[Added]:
+def add_all(connection: Connection, arrived: Sequence[Arrived]) -> list[Added]:
     """Record arrived instances in one transaction, and return what each meant; idempotent."""
     meanings = {}
-    with engine.begin() as connection:
+    with connection.begin():
         # In one order for everybody: two receivers must not wait for each other's studies.
-        for index in sorted(range(len(arrived)), key=lambda each: _study_of(arrived[each])):
-            each = arrived[index]
-            meaning = Added.OURS if each.is_ours else _admit(connection, each)
-            _remember(connection, each, meaning)
-            meanings[index] = meaning
+        order = sorted(range(len(arrived)), key=lambda index: _study_of(arrived[index]))
+        for uid, indices in groupby(order, key=lambda index: _study_of(arrived[index])):
+            study = _Study(connection, uid)
+            for index in indices:
+                each = arrived[index]
+                meanings[index] = Added.OURS if each.is_ours else _admit(study, each)
+                _remember(connection, each, meanings[index])
+            study.write()
         sys.audit("pellucid.ledger.instance_written")
     sys.audit("pellucid.ledger.instance_committed")
     return [meanings[index] for index in range(len(arrived))]
@@ -138,37 +143,80 @@ def _study_of(arrived: Arrived) -> str:
     return arrived.instance.study_instance_uid
 
 
-def _admit(connection: Connection, arrival: Arrived) -> Added:
-    study, known = _locked_study(connection, arrival), _known(connection, arrival)
+class _Study:
+    """A study that instances are added to: its row is read once for all of them, and written once.
+
+    Parameters
+    ----------
+    connection
+        In whose transaction the row is locked when it is first asked for.
+    """
+
+    def __init__(self, connection: Connection, uid: str) -> None:
+        self.connection = connection
+        self._uid = uid
+        self._row: Any | None = None
+        self._grown_by = 0
+        self._reopens = False
+        self._at: datetime | None = None
+
+    def row(self) -> Any | None:
+        """Return the locked row; None if there is none yet."""
+        if self._row is None:
+            given = {"study_uid": self._uid}
+            self._row = next(iter(run(self.connection, _LOCK_STUDY, given)), None)
+        return self._row
+
+    def grow(self, at: datetime, *, counts: bool) -> None:
+        """Note that it has changed; what ``counts`` opens it again if it was complete."""
+        self._grown_by += 1
+        self._reopens |= counts
+        self._at = at
+
+    def write(self) -> None:
+        """Write what has been noted; the row is read anew afterwards."""
+        row, self._row = self._row, None
+        if row is not None and self._grown_by:
+            reopens = self._reopens and row.state == StudyState.COMPLETE
+            values = {
+                "study_uid": self._uid,
+                "new_state": StudyState.RECEIVING.value if reopens else row.state,
+                "new_revision": row.revision + self._grown_by,
+                "at": self._at,
+            }
+            run(self.connection, _GROW_STUDY, values)
+        self._grown_by, self._reopens = 0, False
+
+
+def _admit(study: _Study, arrival: Arrived) -> Added:
+    connection, row, known = study.connection, study.row(), _known(study.connection, arrival)
     if known.is_ours:
         return Added.OURS
-    if study is None:
-        study = _new_study(connection, arrival)
+    if row is None:
+        row = _new_study(study, arrival)
         # Another receiver may have made it, and written into it.
         known = _known(connection, arrival)
     held = _held(connection, arrival.instance.sop_instance_uid) if known.is_held else []
-    reason = _contradiction(arrival.instance, study, held)
+    reason = _contradiction(arrival.instance, row, held)
     if reason:
+        study.write()
         _set_aside(connection, arrival, held, reason)
         return Added.CONFLICT
-    if any(row.sha256 == arrival.sha256 for row in held):
+    if any(each.sha256 == arrival.sha256 for each in held):
+        study.write()
         _repeat(connection, arrival)
         return Added.DUPLICATE
     old = _current(held)
     if old is not None and arrival.instance.nonconformance and old.nonconformance is None:
+        study.write()
         _keep_aside(connection, arrival)
         return Added.DAMAGED
-    generation = None if old is None else _replace(connection, arrival, study, old)
+    generation = None if old is None else _replace(connection, arrival, row, old)
     _insert(connection, arrival, generation)
     if not known.has_series:
         _insert_series(connection, arrival)
-    _grow(connection, arrival, study, counts=generation is None)
+    study.grow(arrival.reception.at, counts=generation is None)
     return Added.NEW if old is None else Added.REPLACED
-
-
-def _locked_study(connection: Connection, arrival: Arrived) -> Any | None:
-    given = {"study_uid": arrival.instance.study_instance_uid}
-    return next(iter(run(connection, _LOCK_STUDY, given)), None)
 
 
 def _known(connection: Connection, arrival: Arrived) -> Any:
@@ -181,7 +229,7 @@ def _known(connection: Connection, arrival: Arrived) -> Any:
     return run(connection, _KNOWN, given)[0]
 
 
-def _new_study(connection: Connection, arrival: Arrived) -> Any:
+def _new_study(study: _Study, arrival: Arrived) -> Any:
     """Return the locked row of the study, made if this is its first instance."""
     uid, at = arrival.instance.study_instance_uid, arrival.reception.at
     row = {
@@ -194,8 +242,8 @@ def _new_study(connection: Connection, arrival: Arrived) -> Any:
         "last_arrival": at,
         "quarantine_reason": "",
     }
-    insert_missing(connection, schema.study, [row])
-    return run(connection, _LOCK_STUDY, {"study_uid": uid})[0]
+    insert_missing(study.connection, schema.study, [row])
+    return study.row()
 
 
 def _held(connection: Connection, sop_instance_uid: str) -> list[Row[Any]]:
@@ -315,18 +363,6 @@ def _repeat(connection: Connection, arrival: Arrived) -> None:
         )
         .values(last_arrival=arrival.reception.at)
     )
-
-
-def _grow(connection: Connection, arrival: Arrived, study: Any, *, counts: bool) -> None:
-    """Note that a study has changed; what ``counts`` opens it again if it was complete."""
-    reopens = counts and study.state == StudyState.COMPLETE
-    values = {
-        "study_uid": study.study_instance_uid,
-        "new_state": StudyState.RECEIVING.value if reopens else study.state,
-        "new_revision": study.revision + 1,
-        "at": arrival.reception.at,
-    }
-    run(connection, _GROW_STUDY, values)
 
 
 def _remember(connection: Connection, arrival: Arrived, meaning: Added) -> None:

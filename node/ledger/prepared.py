@@ -57,12 +57,28 @@ def run(connection: Connection, statement: Executable, values: Mapping[str, Any]
         for name, value in values.items()
     }
     placed = given if compiled.order is None else tuple(given[name] for name in compiled.order)
+    rows = _executed(connection, compiled.text, placed, has_rows=compiled.row is not None)
+    return [] if compiled.row is None else list(map(compiled.row._make, rows))
+
+
+def run_text(connection: Connection, text: str) -> None:
+    """Run a statement without parameters as it is written, past SQLAlchemy.
+
+    Raises
+    ------
+    DBAPIError
+        It failed.
+    """
+    _executed(connection, text, (), has_rows=False)
+
+
+def _executed(connection: Connection, text: str, placed: Any, *, has_rows: bool) -> list[Any]:
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(compiled.text, placed)
-        return [] if compiled.row is None else list(map(compiled.row._make, cursor.fetchall()))
+        cursor.execute(text, placed)
+        return list(cursor.fetchall()) if has_rows else []
     except connection.dialect.loaded_dbapi.Error as error:
-        raise DBAPIError(compiled.text, None, error, hide_parameters=True) from error
+        raise DBAPIError(text, None, error, hide_parameters=True) from error
     finally:
         cursor.close()
 

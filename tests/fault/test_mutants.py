@@ -44,17 +44,12 @@ def stand_still(folder: Path, database: str, faults: Faults, mutant: Mutant) -> 
 QUICK = (
     Mutant(
         name="acknowledged before it is stored",
-        file="node/messages.py",
-        old="            with self._open:\n"
-        "                status = self._arriving.finish()\n"
-        "            self._arriving = None\n"
-        "            self._awaited = _Awaited.COMMAND\n"
-        "            self._answer(self._request, self._context_id, status)\n",
-        new="            self._answer(self._request, self._context_id, 0)\n"
-        "            with self._open:\n"
-        "                self._arriving.finish()\n"
-        "            self._arriving = None\n"
-        "            self._awaited = _Awaited.COMMAND\n",
+        file="node/recorder.py",
+        old="        kept = side_by_side(map(_keeping, batch))\n",
+        new="        for each in batch:\n"
+        "            each.tell(0)\n"
+        "        batch = [each._replace(tell=lambda status: None) for each in batch]\n"
+        "        kept = side_by_side(map(_keeping, batch))\n",
         caught=oracle.LOST,
         trial=kill_receiver,
         point="pellucid.store.part_written",
@@ -72,7 +67,7 @@ QUICK = (
     Mutant(
         name="no duplicate check",
         file="node/ledger/instances.py",
-        old="    if any(row.sha256 == arrival.sha256 for row in held):\n",
+        old="    if any(each.sha256 == arrival.sha256 for each in held):\n",
         new="    if False:\n",
         caught=oracle.UNTAKEN,
         trial=kill_receiver,

@@ -197,7 +197,8 @@ def test_what_carries_our_device_uid_is_recorded_and_never_work(engine):
     reception = Reception(called_ae="P", calling_ae="PACS", address="10.0.0.1", at=LONG_AGO)
 
     ours = Arrived(instance=make_instance(), reception=reception, sha256="0" * 64, is_ours=True)
-    assert instances.add_all(engine, [ours]) == [Added.OURS]
+    with engine.connect() as connection:
+        assert instances.add_all(connection, [ours]) == [Added.OURS]
 
     assert studies.state(engine, STUDY) is None
     assert files.known_files(engine, [make_instance().path]) == {make_instance().path}

@@ -8,7 +8,7 @@ from pynetdicom.dimse_messages import C_STORE_RSP
 from pynetdicom.dsutils import decode
 
 from node.command_set import StoreRequest, read_command, store_response
-from node.messages import NOTHING_SENT, Messages
+from node.messages import Messages, Whole
 from node.upper_layer import P_DATA, ProtocolError, data_pdu, fragments, pdu_head
 
 STORAGE, OTHER = 1, 3
@@ -16,45 +16,41 @@ SYNTAX = "1.2.840.10008.1.2.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 
-class Taken:
+class Arriving:
     """One instance, as it arrived."""
 
     def __init__(self, request, syntax):
         self.request, self.syntax = request, syntax
         self.content = b""
-        self.is_finished = self.is_closed = False
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.is_closed = True
+        self.is_closed = False
 
     def write(self, content):
         self.content += bytes(content)
 
-    def finish(self):
-        self.is_finished = True
-        return 0x0000
+    def close(self):
+        self.is_closed = True
 
 
 class Peer:
     """What one association has led to."""
 
     def __init__(self):
-        self.taken, self.answers = [], []
-        self.messages = Messages({STORAGE: SYNTAX}, self.begin, self.answer)
+        self.begun, self.whole = [], []
+        self.messages = Messages({STORAGE: SYNTAX}, self.begin)
 
     def begin(self, request, syntax):
-        self.taken.append(Taken(request, syntax))
-        return self.taken[-1]
-
-    def answer(self, request, context_id, status):
-        self.answers.append((request.message_id, context_id, status))
+        self.begun.append(Arriving(request, syntax))
+        return self.begun[-1]
 
     def send(self, *pieces):
         """Send one PDU of these fragments; return what another service must read."""
-        return self.messages.take(memoryview(b"".join(pieces)))
+        taken = self.messages.take(memoryview(b"".join(pieces)))
+        self.whole += taken.whole
+        return taken.others
+
+    def numbers(self):
+        """Return which requests wait for their answer, and over which contexts."""
+        return [(each.request.message_id, each.context_id) for each in self.whole]
 
 
 @pytest.fixture
@@ -83,25 +79,24 @@ def whole_command(*arguments, context=STORAGE, **changes):
     return piece(command(*arguments, **changes), context=context, is_command=True, is_last=True)
 
 
-def test_an_instance_in_pieces_arrives_whole_and_is_answered_once(peer):
+def test_an_instance_in_pieces_arrives_whole(peer):
     assert peer.send(whole_command()) == []
     assert peer.send(piece(b"first ")) == []
-    assert peer.answers == []
+    assert peer.whole == []
     assert peer.send(piece(b"second "), piece(b"last", is_last=True)) == []
 
-    (taken,) = peer.taken
-    assert taken.content == b"first second last"
-    assert taken.request.sop_instance_uid == "1.2.3"
-    assert taken.syntax == SYNTAX
-    assert taken.is_closed
-    assert peer.answers == [(7, STORAGE, 0x0000)]
+    (arriving,) = peer.begun
+    assert arriving.content == b"first second last"
+    assert arriving.request.sop_instance_uid == "1.2.3"
+    assert arriving.syntax == SYNTAX
+    assert peer.whole == [Whole(arriving.request, STORAGE, arriving)]
     assert not peer.messages.is_amid
 
 
 def test_command_and_data_set_may_share_a_pdu(peer):
     assert peer.send(whole_command(), piece(b"all", is_last=True)) == []
 
-    assert peer.answers == [(7, STORAGE, 0x0000)]
+    assert peer.numbers() == [(7, STORAGE)]
 
 
 def test_a_command_may_come_in_pieces(peer):
@@ -111,7 +106,7 @@ def test_a_command_may_come_in_pieces(peer):
     peer.send(piece(encoded[9:], is_command=True, is_last=True))
     peer.send(piece(b"all", is_last=True))
 
-    assert peer.taken[0].content == b"all"
+    assert peer.begun[0].content == b"all"
 
 
 def test_instances_follow_one_another(peer):
@@ -119,14 +114,25 @@ def test_instances_follow_one_another(peer):
         peer.send(whole_command(message_id=number))
         peer.send(piece(b"x", is_last=True))
 
-    assert [number for number, _, _ in peer.answers] == [1, 2]
+    assert peer.numbers() == [(1, STORAGE), (2, STORAGE)]
 
 
-def test_a_request_without_a_data_set_is_refused_at_once(peer):
+def test_two_instances_may_share_a_pdu(peer):
+    peer.send(
+        whole_command(message_id=1), piece(b"x", is_last=True),
+        whole_command(message_id=2), piece(b"y", is_last=True),
+    )  # fmt: skip
+
+    assert peer.numbers() == [(1, STORAGE), (2, STORAGE)]
+    assert [each.content for each in peer.begun] == [b"x", b"y"]
+
+
+def test_a_request_without_a_data_set_has_nothing_that_arrives(peer):
     peer.send(whole_command(has_data_set=False))
 
-    assert peer.taken == []
-    assert peer.answers == [(7, STORAGE, NOTHING_SENT)]
+    assert peer.begun == []
+    assert peer.numbers() == [(7, STORAGE)]
+    assert peer.whole[0].arriving is None
 
 
 def test_another_service_gets_its_pdus_as_they_came(peer):
@@ -144,13 +150,13 @@ def test_another_service_gets_its_data_set_too_and_then_instances_come_again(pee
     peer.send(whole_command())
     peer.send(piece(b"all", is_last=True))
 
-    assert peer.taken[0].content == b"all"
+    assert peer.begun[0].content == b"all"
 
 
 def test_a_store_over_a_context_that_is_not_for_storage_is_not_ours(peer):
     assert peer.send(whole_command(context=OTHER)) != []
 
-    assert peer.taken == []
+    assert peer.begun == []
 
 
 @pytest.mark.parametrize(
@@ -214,9 +220,17 @@ def test_an_instance_that_does_not_come_whole_is_dropped(peer):
 
     peer.messages.close()
 
-    assert peer.taken[0].is_closed
-    assert not peer.taken[0].is_finished
-    assert peer.answers == []
+    assert peer.begun[0].is_closed
+    assert peer.whole == []
+
+
+def test_an_instance_that_comes_whole_with_a_breach_is_dropped(peer):
+    with pytest.raises(ProtocolError):
+        peer.send(whole_command(), piece(b"all", is_last=True), b"\0\0")
+
+    peer.messages.close()
+
+    assert peer.begun[0].is_closed
 
 
 def test_the_answer_repeats_what_was_asked_and_can_be_read_again():

@@ -94,7 +94,7 @@ def test_file_and_folder_are_synced_before_and_after_the_rename(tmp_path, monkey
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         sync(descriptor)
 
-    store.write_durably(tmp_path, b"makes the folders")
+    store.make_folders(tmp_path)
     monkeypatch.setattr(os, "fsync", watched)
     stored = store.write_durably(tmp_path, b"content")
 
