@@ -2,11 +2,12 @@
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 
 from node import spawned
 from node.config import Config, Service
@@ -17,7 +18,6 @@ from node.supervise import Supervised
 from node.tls import server_context
 
 _START_SECONDS = 60.0
-_LOOK_SECONDS = 0.1
 
 
 class ReceiverError(RuntimeError):
@@ -54,16 +54,22 @@ def receive_settings(config: Config) -> ReceiveSettings:
 
 
 def start_receivers(
-    settings: ReceiveSettings, birth: spawned.Birth, *, count: int
+    settings: ReceiveSettings,
+    birth: spawned.Birth,
+    *,
+    count: int,
+    seconds: float = _START_SECONDS,
 ) -> tuple[Sockets, tuple[Supervised, ...]]:
     """Return the receivers when all take connections, and the sockets, for the caller to close.
+
+    If one of them does not, none of them stays.
 
     Raises
     ------
     PortInUseError, ConfigError
         See ``open_sockets``, ``server_context``.
     ReceiverError
-        One of them ended, or was not ready in a minute.
+        One of them ended, or was not ready in time.
     """
     if settings.tls is not None:
         # Told now, and once: a receiver that cannot load it would end again and again.
@@ -77,13 +83,22 @@ def start_receivers(
         max_peer_associations=_share(settings.max_peer_associations, count),
         max_unknown_associations=_share(settings.max_unknown_associations, count),
     )
-    events = [get_context("spawn").Event() for _ in range(count)]
-    starts = [functools.partial(_started, share, sockets, event, birth) for event in events]
-    running = [start() for start in starts]
-    _wait_until_ready(running, events)
+    start = functools.partial(_started, share, sockets, birth)
+    with ExitStack() as undo:
+        undo.callback(sockets.close)
+        firsts = []
+        for _ in range(count):
+            firsts.append(_started_first(start))
+            undo.callback(_end, *firsts[-1])
+        deadline = time.monotonic() + seconds
+        for process, told in firsts:
+            _wait_until_ready(process, told, deadline)
+        undo.pop_all()
+    for _, told in firsts:
+        told.close()
     return sockets, tuple(
         Supervised(f"receiver {number}", start, running=process)
-        for number, (start, process) in enumerate(zip(starts, running, strict=True))
+        for number, (process, _) in enumerate(firsts)
     )
 
 
@@ -92,7 +107,10 @@ def _share(most: int, count: int) -> int:
 
 
 def _started(
-    settings: ReceiveSettings, sockets: Sockets, ready: Event, birth: spawned.Birth
+    settings: ReceiveSettings,
+    sockets: Sockets,
+    birth: spawned.Birth,
+    ready: Connection | None = None,
 ) -> BaseProcess:
     process = get_context("spawn").Process(
         target=spawned.receive,
@@ -104,12 +122,27 @@ def _started(
     return process
 
 
-def _wait_until_ready(processes: Sequence[BaseProcess], events: Sequence[Event]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    for process, event in zip(processes, events, strict=True):
-        while not event.wait(_LOOK_SECONDS):
-            if not process.is_alive():
-                raise ReceiverError(f"a receiver ended with {process.exitcode}: see the log")
-            if time.monotonic() > deadline:
-                process.kill()
-                raise ReceiverError(f"a receiver is not ready after {_START_SECONDS:.0f} s")
+def _started_first(start: Callable[..., BaseProcess]) -> tuple[BaseProcess, Connection]:
+    """Return a receiver, and where it tells that it takes connections.
+
+    By a pipe, whose end is seen when it dies: of a lock that it held, it would not be.
+    """
+    told, ready = get_context("spawn").Pipe(duplex=False)
+    with ready:
+        return start(ready), told
+
+
+def _wait_until_ready(process: BaseProcess, told: Connection, deadline: float) -> None:
+    if not told.poll(max(0.0, deadline - time.monotonic())):
+        raise ReceiverError("a receiver is not ready in time: see the log")
+    try:
+        told.recv_bytes()
+    except EOFError:
+        process.join()
+        raise ReceiverError(f"a receiver ended with {process.exitcode}: see the log") from None
+
+
+def _end(process: BaseProcess, told: Connection) -> None:
+    told.close()
+    process.kill()
+    process.join()

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from node.log import LogStyle, configure_logging, tell_thread_errors
@@ -33,12 +33,19 @@ class Birth:
     log_style: LogStyle
 
 
-def receive(settings: "ReceiveSettings", sockets: "Sockets", ready: Event, birth: Birth) -> None:
-    """Run a receiver until SIGTERM; say when it takes connections."""
+def receive(
+    settings: "ReceiveSettings", sockets: "Sockets", ready: Connection | None, birth: Birth
+) -> None:
+    """Run a receiver until SIGTERM; say when it takes connections, if anybody wants to know."""
     with _life(birth) as stop:
         from node.receive import serve
 
-        serve(settings, sockets, stop, ready=ready.set)
+        def tell() -> None:
+            if ready is not None:
+                ready.send_bytes(b"ready")
+                ready.close()
+
+        serve(settings, sockets, stop, ready=tell)
 
 
 def work(settings: "WorkerSettings", birth: Birth) -> None:
