@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.build_ledger import ledger_url
 from tests.build_wire import (
     ReceiverProcess,
     encoded,
@@ -18,8 +19,11 @@ from tests.build_wire import (
 from tests.fault.kept import known_datasets
 from tests.fault.pdu import Connection
 from tests.fault.vitals import Vitals, no_more_than, settled, vitals
+from tests.postgres import Postgres, postgres
 from tests.wait import until
 
+#: What a ledger may lie in; for ``database``.
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.fault)]
 #: Nobody attacks from here.
 HONEST = "127.0.0.99"
 
@@ -90,6 +94,22 @@ def target_with(data: Path, **changes) -> Iterator[Target]:
     finally:
         receiver.process.kill()
         receiver.process.join(20)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests of a file."""
+    with postgres() as running:
+        yield running
+
+
+@pytest.fixture
+def database(request, tmp_path) -> str:
+    """Where no ledger is yet: the URL of a file or of a server, as a parameter says."""
+    (tmp_path / "data").mkdir()
+    if request.param == "postgresql":
+        return request.getfixturevalue("server").new_database()
+    return ledger_url(tmp_path / "data")
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from node.ledger import studies
 from node.task import Reception
 from tests.build_ledger import ledger_url, new_ledger, record_arrival, write_instance
 from tests.fault import oracle
+from tests.fault.conftest import DATABASES
 from tests.fault.points import Act, Faults, all_points
 from tests.fault.trials import Receiver, a_hospital, crash, kill_a_receiver
-from tests.postgres import postgres
 
 pytestmark = pytest.mark.slow
 
@@ -46,13 +46,6 @@ WITHIN_A_TASK = frozenset(
 BEFORE_IT_IS_KNOWN = frozenset({"pellucid.deliver.answered", "pellucid.ledger.delivery_written"})
 #: Tried with every run of the tests; the others by ``make fault``.
 ALWAYS_TRIED = frozenset({"pellucid.worker.handed_over", "pellucid.deliver.answered"})
-DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.fault)]
-
-
-@pytest.fixture(scope="module")
-def server():
-    with postgres() as running:
-        yield running
 
 
 def new_database(request, folder):

@@ -10,9 +10,9 @@ from tests.build_wire import image, receive_settings, sender, store
 from tests.build_wire import receiver as receiver_in_a_thread
 from tests.descriptors import spoiled
 from tests.fault import oracle
+from tests.fault.conftest import DATABASES
 from tests.fault.points import Act, Faults, all_points
 from tests.fault.trials import Receiver, require_nothing_lost, require_taken
-from tests.postgres import postgres
 
 pytestmark = pytest.mark.slow
 
@@ -26,15 +26,7 @@ POINTS = [
 ERRORS = (Act.ENOSPC, Act.EIO, Act.MEMORY)
 
 
-@pytest.fixture(scope="module")
-def server():
-    with postgres() as running:
-        yield running
-
-
-@pytest.fixture(
-    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.fault)]
-)
+@pytest.fixture(scope="module", params=DATABASES)
 def receiver(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "data").mkdir()

@@ -2,18 +2,16 @@
 
 import pytest
 
-from tests.build_ledger import ledger_url
 from tests.fault import zombies
+from tests.fault.conftest import DATABASES
 from tests.fault.points import Faults
 
-pytestmark = [pytest.mark.slow, pytest.mark.fault]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.fault,
+    pytest.mark.parametrize("database", DATABASES, indirect=True),
+]
 SECONDS = 120.0
-
-
-@pytest.fixture
-def database(tmp_path):
-    (tmp_path / "data").mkdir()
-    return ledger_url(tmp_path / "data")
 
 
 def test_worker_that_wakes_while_another_works_is_dropped(tmp_path, database):

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.exc import StatementError
 
 from node.errors import LedgerError
@@ -59,6 +59,30 @@ def test_sqlite_survives_a_power_cut_by_its_settings(tmp_path):
         "foreign_keys": 1,
         "busy_timeout": 30_000,
     }
+
+
+@pytest.mark.parametrize(
+    ("of_the_database", "of_the_node"), [("off", "on"), ("on", "on"), ("local", "local")]
+)
+def test_a_commit_on_a_server_waits_for_its_disk_whatever_the_database_is_set_to(
+    database_server, of_the_database, of_the_node
+):
+    url = database_server.new_database()
+    name = make_url(url).database
+    database_server.run(
+        "psql",
+        "-q",
+        name,
+        "-c",
+        f"ALTER DATABASE {name} SET synchronous_commit = {of_the_database}",
+    )
+
+    engine = open_ledger(url, migrate=True)
+    with engine.begin() as connection, engine.begin() as another:
+        found = [one.scalar(text("SHOW synchronous_commit")) for one in (connection, another)]
+    engine.dispose()
+
+    assert found == [of_the_node] * 2
 
 
 def test_a_reader_does_not_wait_for_a_writer(tmp_path):
