@@ -1,7 +1,7 @@
 """The readers of what a stranger sends, fuzzed by what their own branches show: atheris, libFuzzer.
 
 Seeded with the hostile corpus. An input that ends otherwise than by a documented error, takes
-longer than a minute or more than 256 MB of memory is written to ``build/guided``;
+longer than two minutes or more than 256 MB of memory is written to ``build/guided``;
 ``python -m tests.fault.guided TARGET FILE`` tries it again.
 """
 
@@ -63,7 +63,7 @@ def fuzz(tmp_path):
         grown = tmp_path / "grown"
         grown.mkdir()
         written.mkdir(parents=True, exist_ok=True)
-        limits = ["-seed=1", f"-runs={runs}", "-max_len=16384", "-timeout=60"]
+        limits = ["-seed=1", f"-runs={runs}", "-max_len=16384", "-timeout=120"]
         command = [sys.executable, "-m", "tests.fault.guided", target, *limits]
         paths = [str(path) for path in (packages, ROOT) if path is not None]
         ended = subprocess.run(
