@@ -7,7 +7,7 @@ is tried once more. Whatever a target raises besides its documented errors is a 
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -76,17 +76,24 @@ def header(content: bytes, file: Path) -> None:
 
 
 def messages(content: bytes, _file: Path) -> None:
-    """Take the bodies of P-DATA-TF PDUs of one association."""
-    answered: list[int] = []
-    taking = Messages(
-        {3: EXPLICIT, 5: IMPLICIT}, _begun, lambda _request, _id, status: answered.append(status)
-    )
+    """Take the bodies of P-DATA-TF PDUs; each instance that begins is given away or closed."""
+    begun: list[_Arriving] = []
+
+    def begin(_request: StoreRequest, _syntax: str) -> _Arriving:
+        begun.append(_Arriving())
+        return begun[-1]
+
+    taking = Messages({3: EXPLICIT, 5: IMPLICIT}, begin)
     with suppress(ProtocolError):
         for body in _bodies(content):
-            others = taking.take(memoryview(body))
-            assert sum(map(len, others)) <= len(content) + 6 * len(others), "more than came"
+            taken = taking.take(memoryview(body))
+            assert sum(map(len, taken.others)) <= len(content) + 6 * len(taken.others), "not sent"
+            for whole in taken.whole:
+                if whole.arriving is not None:
+                    whole.arriving.close()
     taking.close()
     assert not taking.is_amid
+    assert all(each.is_closed for each in begun), "an instance that nobody closes"
 
 
 def command(content: bytes, _file: Path) -> None:
@@ -121,16 +128,14 @@ def _bodies(content: bytes) -> Iterator[bytes]:
 class _Arriving:
     """An instance that comes and is thrown away."""
 
+    is_closed = False
+
     def write(self, content: memoryview) -> None:
+        assert not self.is_closed, "written to after its end"
         assert content.nbytes >= 0
 
-    def finish(self) -> int:
-        return 0x0000
-
-
-@contextmanager
-def _begun(_request: StoreRequest, _syntax: str) -> Iterator[_Arriving]:
-    yield _Arriving()
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def _bound_memory() -> None:

@@ -34,7 +34,7 @@ LARGEST_SEED = 1 << 13
 #: Inputs of a target, in a run of some seconds and in one of a minute.
 FEW = {"walk": 3_000, "messages": 5_000}
 MANY = {
-    "walk": 200_000, "taken": 100_000, "header": 20_000, "messages": 400_000, "command": 800_000
+    "walk": 200_000, "taken": 100_000, "header": 20_000, "messages": 200_000, "command": 400_000
 }  # fmt: skip
 
 MISTAKE = Mutant(
