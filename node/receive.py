@@ -127,7 +127,10 @@ def serve(
         servers = [serving(listening=sockets.plain)]
         if sockets.tls is not None and tls is not None:
             servers.append(serving(listening=sockets.tls, tls=tls))
-        loops = [threading.Thread(target=each.serve_forever, args=(0.2,)) for each in servers]
+        loops = [
+            threading.Thread(target=each.serve_forever, args=(0.2,), daemon=True)
+            for each in servers
+        ]
         for loop in loops:
             loop.start()
         # What is here now stays: to look for garbage among it costs a tenth of the time.
