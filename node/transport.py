@@ -3,17 +3,23 @@
 What goes wrong with it is kept, and its end is told to whoever waits for an answer.
 """
 
+import logging
 import queue
 import socket
 import ssl
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import _QueueItem
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu import A_RELEASE_RQ
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+logger = logging.getLogger(__name__)
 
 #: What is read of a connection with TLS to know whether there is anything.
 _CHUNK = 4096
@@ -32,7 +38,20 @@ class Entity(ApplicationEntity):
         address: AddressInformation,
         tls_args: tuple[ssl.SSLContext, str] | None,
     ) -> AssociationSocket:
-        return Connection(assoc, address, tls_args)
+        connection = Connection(assoc, address, tls_args)
+        assoc.dul.run = partial(_run_to_the_end, assoc.dul.run, connection)  # type: ignore[method-assign]
+        return connection
+
+
+def _run_to_the_end(run_reactor: Callable[[], None], connection: "Connection") -> None:
+    """Run an upper layer, and leave no connection open, however it ends."""
+    try:
+        run_reactor()
+    except InvalidEventError:
+        # We asked to send when the peer had just asked to end: whoever waits was told so.
+        logger.debug("the peer has ended the association", extra={"event": "association_ended"})
+    finally:
+        connection.close()
 
 
 class Connection(AssociationSocket):
