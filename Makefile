@@ -59,7 +59,7 @@ bench-explainers: $(STAMP)  ## what explaining costs beside captum, MONAI and sh
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.explainers
 
-bench-receive: $(STAMP)  ## how fast images are taken beside Orthanc, DCMTK and stock pynetdicom (an hour and a half)
+bench-receive: $(STAMP)  ## how fast images are taken beside Orthanc, DCMTK and stock pynetdicom (most of an hour)
 	$(BIN)/python -m benchmarks.receive
 
 bench-gate: $(STAMP)  ## which good and bad heatmaps of found lesions the gate lets through

@@ -58,8 +58,9 @@ class Intake:
         """Read an association from now on; from any thread."""
         descriptor = served.wire.fileno()
         served.wire.expect_next()
-        self._served[descriptor] = served
+        # In this order: of a connection that is closed already nothing stays here.
         self._poll.register(descriptor, select.EPOLLIN)
+        self._served[descriptor] = served
 
     def drop(self, served: Served) -> None:
         """Read it no more; in the thread of the intake."""

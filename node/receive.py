@@ -1,6 +1,5 @@
 """The receiver: what a sender is told Success for is whole on disk and in the ledger."""
 
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
 from node.intake import Intake
 from node.ledger.engine import Engine, open_ledger
 from node.listening import Sockets
-from node.quiet import quiet_libraries, trust_uids
+from node.quiet import quiet_libraries
 from node.recorder import Recorder
 from node.store_scp import StoreScp
 from node.task import Reception, Resending
@@ -115,7 +114,6 @@ def serve(
         Certificate or key cannot be loaded.
     """
     quiet_libraries()
-    trust_uids()
     with ExitStack() as stack:
         stack.enter_context(sockets)
         tls = None if settings.tls is None else server_context(settings.tls)
@@ -133,9 +131,6 @@ def serve(
         ]
         for loop in loops:
             loop.start()
-        # What is here now stays: to look for garbage among it costs a tenth of the time.
-        gc.collect()
-        gc.freeze()
         ready()
         stop.wait()
         for each, loop in zip(servers, loops, strict=True):

@@ -7,9 +7,10 @@ import hashlib
 import mmap
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,10 +80,13 @@ class Part:
         self.close()
 
     def close(self) -> None:
-        """Leave nothing of what was not kept; to be called once."""
-        os.close(self._descriptor)
+        """Leave nothing of what was not kept; to be called once, never raises."""
+        # What a disk that fails does not let go of is swept at the next start.
+        with suppress(OSError):
+            os.close(self._descriptor)
         if not self._is_kept:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def write(self, content: bytes | memoryview) -> None:
         """Append to the file."""
@@ -211,12 +215,7 @@ def remove_older(path: Path, moment: datetime) -> bool:
 
 def free_bytes(root: Path) -> int:
     """Return how much room is left for the store."""
-    try:
-        disk = os.statvfs(root)
-    except FileNotFoundError:
-        root.mkdir(parents=True, exist_ok=True)
-        disk = os.statvfs(root)
-    return disk.f_bavail * disk.f_frsize
+    return shutil.disk_usage(root).free
 
 
 def _objects(root: Path) -> Path:
@@ -246,6 +245,7 @@ def _raise_in_words(error: OSError) -> NoReturn:
 def _require_room(root: Path, needed: int, floor_bytes: int) -> None:
     if not floor_bytes:
         return
+    root.mkdir(parents=True, exist_ok=True)
     free = free_bytes(root)
     if free - needed < floor_bytes:
         raise StorageFullError(
