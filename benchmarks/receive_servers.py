@@ -41,8 +41,17 @@ class Receiver:
     port: int
 
     def peak_memory_bytes(self) -> int:
-        """Return the most memory that any process which takes connections has held so far."""
-        return max(_peak_bytes(process) for process in _listeners(self.port))
+        """Return the most memory that any process which takes connections has held so far.
+
+        With those that it has started: what they share counts for each.
+        """
+        listeners = _listeners(self.port)
+        # Not one that only holds the socket for those that it has started.
+        return max(
+            sum(map(_peak_bytes, [process, *below]))
+            for process in listeners
+            if listeners.isdisjoint(below := descendants(process))
+        )
 
 
 @contextmanager

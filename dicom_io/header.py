@@ -163,17 +163,27 @@ def _unless_quiet(_: logging.LogRecord) -> bool:
 def _tags_of(structure: Structure) -> dict[str, str]:
     encodings = _declared_encodings(structure)
     tags: dict[str, str] = {}
-    for tag, written, value in structure.elements:
-        keyword, known = _entry(tag)
+    for element in structure.elements:
+        keyword, text = _tag_of(element, encodings)
         if not keyword:
             continue
-        representation = known if written in (b"", b"UN") else written.decode()
-        text = _text(value, representation, encodings, "<")
         # An element that comes twice counts as it came last: so it is read from the file.
         tags.pop(keyword, None)
         if text is not None and len(text) <= _LONGEST_TEXT:
             tags[keyword] = text
     return tags
+
+
+# The images of a series share most of their elements.
+@lru_cache(maxsize=1024)
+def _tag_of(element: Element, encodings: tuple[str, ...]) -> tuple[str, str | None]:
+    """Return the keyword of an element, empty for none, and what it says as a text."""
+    keyword, known = _entry(element.tag)
+    if not keyword:
+        return "", None
+    written = element.representation
+    representation = known if written in (b"", b"UN") else written.decode()
+    return keyword, _text(element.value, representation, list(encodings), "<")
 
 
 def _tags(dataset: Dataset) -> dict[str, str]:
@@ -242,9 +252,9 @@ def _numbers(value: bytes, layout: str) -> str | None:
     return "\\".join(f"{number[0]:.10g}" for number in struct.iter_unpack(layout, value))
 
 
-def _declared_encodings(structure: Structure) -> list[str]:
+def _declared_encodings(structure: Structure) -> tuple[str, ...]:
     found = [each for each in structure.elements if each.tag == _SPECIFIC_CHARACTER_SET]
-    return list(_named_encodings(found[-1] if found else _NO_CHARACTER_SET))
+    return _named_encodings(found[-1] if found else _NO_CHARACTER_SET)
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from node.upper_layer import ProtocolError, Wire
@@ -50,9 +51,16 @@ class Intake:
     def __init__(self) -> None:
         self._poll = select.epoll()
         self._served: dict[int, Served] = {}
+        #: What else is waited for, and who is called then.
+        self._listeners: dict[int, Callable[[], None]] = {}
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
+
+    def listen(self, descriptor: int, hear: Callable[[], None]) -> None:
+        """Call ``hear`` in the thread of the intake whenever the descriptor can be read."""
+        self._listeners[descriptor] = hear
+        self._poll.register(descriptor, select.EPOLLIN)
 
     def read(self, served: Served) -> None:
         """Read an association from now on; from any thread."""
@@ -79,9 +87,10 @@ class Intake:
             look = time.monotonic() + _LOOK_SECONDS
             while not self._is_closed:
                 for descriptor, _ in self._poll.poll(_LOOK_SECONDS):
-                    served = self._served.get(descriptor)
-                    if served is not None:
+                    if (served := self._served.get(descriptor)) is not None:
                         self._read_from(served)
+                    elif (hear := self._listeners.get(descriptor)) is not None:
+                        hear()
                 if (now := time.monotonic()) > look:
                     self._look_after_all(now)
                     look = now + _LOOK_SECONDS

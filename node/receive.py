@@ -1,5 +1,6 @@
 """The receiver: what a sender is told Success for is whole on disk and in the ledger."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,16 +17,17 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import AllStoragePresentationContexts
 
-from node.arrival import Arrival, Destination
+from node.arrival import Arrival
 from node.command_set import StoreRequest
 from node.commitment import PUSH_MODEL, take_report
 from node.confirm import record_report
 from node.doorman import AllowedPeer, Doorman, GuardedServer, address_of
 from node.intake import Intake
+from node.keeping import Keeping
 from node.ledger.engine import Engine, open_ledger
 from node.listening import Sockets
 from node.quiet import quiet_libraries
-from node.recorder import Recorder
+from node.recorder_link import RecorderLink
 from node.store_scp import StoreScp
 from node.task import Reception, Resending
 from node.tls import TlsSettings, server_context
@@ -52,8 +54,6 @@ TRANSFER_SYNTAXES = (
 
 _LARGEST_PDU = 1 << 18
 _GRACE_SECONDS = 5.0
-#: Which the receivers of a node lock in turn, in the data folder.
-_TURN = "receiving.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,7 @@ def serve(
     settings: ReceiveSettings,
     sockets: Sockets,
     stop: threading.Event,
+    recorder: socket.socket,
     *,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
@@ -103,6 +104,8 @@ def serve(
     sockets
         What to take connections from, closed at the end in this process; other receivers may
         take from the same.
+    recorder
+        The end of a link to who keeps what has come; closed at the end.
     ready
         Called once when connections are taken.
 
@@ -112,6 +115,8 @@ def serve(
         The ledger is missing or at another revision.
     ConfigError
         Certificate or key cannot be loaded.
+    RecorderGoneError
+        Nobody is at the other end of the link.
     """
     quiet_libraries()
     with ExitStack() as stack:
@@ -119,9 +124,11 @@ def serve(
         tls = None if settings.tls is None else server_context(settings.tls)
         engine = open_ledger(settings.database)
         stack.callback(engine.dispose)
-        recorder = stack.enter_context(closing(Recorder(engine, settings.data / _TURN)))
+        link = stack.enter_context(closing(RecorderLink(recorder)))
+        link.wait_until_ready()
         intake = stack.enter_context(closing(Intake()))
-        serving = _serving(settings, engine, intake, recorder)
+        intake.listen(link.fileno(), link.hear)
+        serving = _serving(settings, engine, intake, link)
         servers = [serving(listening=sockets.plain)]
         if sockets.tls is not None and tls is not None:
             servers.append(serving(listening=sockets.tls, tls=tls))
@@ -141,8 +148,13 @@ def serve(
             each.finish(max(0.0, deadline - time.monotonic()))
 
 
+def keeping_of(settings: ReceiveSettings) -> Keeping:
+    """Return how a receiver has what has come kept."""
+    return Keeping(data=settings.data, device_uid=settings.device_uid, strict=settings.strict)
+
+
 def _serving(
-    settings: ReceiveSettings, engine: Engine, intake: Intake, recorder: Recorder
+    settings: ReceiveSettings, engine: Engine, intake: Intake, recorder: RecorderLink
 ) -> Callable[..., GuardedServer]:
     """Return what makes a server of a socket."""
     doorman = Doorman(
@@ -154,17 +166,12 @@ def _serving(
         max_unknown_associations=settings.max_unknown_associations,
         shares_sockets=settings.receivers > 1,
     )
-    destination = Destination(
-        data=settings.data,
-        floor_bytes=settings.floor_bytes,
-        device_uid=settings.device_uid,
-        strict=settings.strict,
-    )
+    begin = partial(_begun, data=settings.data, floor_bytes=settings.floor_bytes)
     return partial(
         GuardedServer,
         _entity(settings),
         doorman=doorman,
-        serve=partial(_read, destination=destination, intake=intake, recorder=recorder),
+        serve=partial(_read, begin=begin, intake=intake, recorder=recorder),
         on_commitment=partial(on_commitment, settings=settings, engine=engine),
     )
 
@@ -192,15 +199,18 @@ def on_commitment(event: evt.Event, name: str, *, settings: ReceiveSettings, eng
 
 
 def _read(
-    association: Association, *, destination: Destination, intake: Intake, recorder: Recorder
+    association: Association,
+    *,
+    begin: Callable[..., Arrival],
+    intake: Intake,
+    recorder: RecorderLink,
 ) -> None:
     """Have an association read in the place of pynetdicom."""
-    begin = partial(_begun, association, destination=destination)
-    StoreScp(association, begin, intake=intake, recorder=recorder)
+    StoreScp(association, partial(begin, association), intake=intake, recorder=recorder)
 
 
 def _begun(
-    association: Association, request: StoreRequest, syntax: str, *, destination: Destination
+    association: Association, request: StoreRequest, syntax: str, *, data: Path, floor_bytes: int
 ) -> Arrival:
     """Return the beginning of one arrival, with who sends it."""
     asked = cast(A_ASSOCIATE, association.requestor.primitive)
@@ -210,4 +220,4 @@ def _begun(
         address=address_of(association),
         at=datetime.now(UTC),
     )
-    return Arrival(request, syntax, reception, destination)
+    return Arrival(request, syntax, reception, data=data, floor_bytes=floor_bytes)

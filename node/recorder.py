@@ -1,111 +1,146 @@
-"""Arrivals made durable and entered into the ledger, as many in one transaction as wait for it."""
+"""What has landed made durable and entered into the ledger, as much in one transaction as waits."""
 
 import fcntl
 import logging
 import os
+import select
+import socket
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from queue import SimpleQueue
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import BinaryIO, NamedTuple
 
-from node.arrival import Arrival
+from node.keeping import Keeping, concluded, keeping
+from node.landed import Landed, from_message
 from node.ledger import instances
 from node.ledger.engine import Connection, Engine
 from node.ledger.instances import Added, Arrived
+from node.recorder_link import LONGEST_MESSAGE, answer
 from node.steps import Steps, side_by_side
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_BATCH = 64
+#: An object of more bytes takes its time, in a thread of its own.
+_LARGE = 1 << 21
 
 
 class _Waiting(NamedTuple):
-    """One arrival that is whole, and who wants to hear of it."""
+    """One instance, and by which number it is answered for."""
 
-    arrival: Arrival
-    #: Durable already, or refused; None: to be kept here.
-    kept: Arrived | int | None
-    tell: Callable[[int], None]
-
-
-def _keeping(waiting: _Waiting) -> Steps[Arrived | int]:
-    if waiting.kept is not None:
-        return waiting.kept
-    return (yield from waiting.arrival.keeping())
+    number: int
+    landed: Landed
+    #: Durable already, or refused; None: to be kept.
+    kept: Arrived | int | None = None
 
 
 class Recorder:
-    """A thread that keeps what has arrived: for one sender, and for all that wait behind it.
+    """Keeps what a receiver hands on: for one sender, and for all that wait behind it.
 
-    A commit waits for the disk. With a thread for each sender they would wait for each other's,
-    and SQLite lets them do that asleep.
+    A commit waits for the disk. With one for each sender they would wait for each other's, and
+    SQLite lets them do that asleep.
 
     Parameters
     ----------
     turn
-        A file that receiver processes of one machine lock in turn, for the same reason.
+        A file that the recorders of one machine lock in turn, for the same reason.
+    link
+        To the receiver; see ``RecorderLink``.
     """
 
-    def __init__(self, engine: Engine, turn: Path) -> None:
+    def __init__(self, engine: Engine, turn: BinaryIO, how: Keeping, link: socket.socket) -> None:
         self._engine = engine
-        self._turn = turn.open("ab")
+        self._turn = turn
+        self._how = how
+        self._link = link
         #: Open as long as all goes well: to open one costs more than to write a batch.
         self._connection: Connection | None = None
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
+        #: How many threads keep something large, and what they have kept.
+        self._large = 0
+        self._kept_large: deque[_Waiting] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
+        self._poll.register(self._link, select.POLLIN)
+        self._is_heard = True
 
-    def keep(
-        self, arrival: Arrival, tell: Callable[[int], None], *, kept: Arrived | int | None = None
-    ) -> None:
-        """Keep an arrival, close it, and tell the status that answers it; returns at once.
-
-        Parameters
-        ----------
-        tell
-            Called in the thread of the recorder; does not wait and does not raise.
-        kept
-            What ``arrival.keeping`` has given, where it was called already.
-        """
-        self._queue.put(_Waiting(arrival, kept, tell))
+    def run(self) -> None:
+        """Keep what comes until the receiver closes the link, and finish that."""
+        while self._is_heard or self._large:
+            self._poll.poll()
+            if batch := self._next_batch():
+                self._take(batch)
 
     def close(self) -> None:
-        """Finish what waits, and close what it holds."""
-        self._queue.put(None)
-        self._thread.join()
+        """Let go of what it holds."""
         self._forget_connection()
-        self._turn.close()
+        os.close(self._wake)
 
-    def _run(self) -> None:
+    def _next_batch(self) -> list[_Waiting]:
+        """Return what waits; what is large is begun with."""
+        batch = self._kept_since() if self._large else []
+        while self._is_heard and len(batch) < _LARGEST_BATCH:
+            try:
+                message = self._link.recv(LONGEST_MESSAGE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                message = b""
+            if not message:
+                self._is_heard = False
+                self._poll.unregister(self._link)
+                break
+            waiting = _Waiting(*from_message(message))
+            if waiting.landed.part.size > _LARGE:
+                self._begin_large(waiting)
+            else:
+                batch.append(waiting)
+        return batch
+
+    def _begin_large(self, waiting: _Waiting) -> None:
+        # Nobody else shall wait until it is walked and on the disk.
+        self._large += 1
+        threading.Thread(target=self._keep_large, args=(waiting,), daemon=True).start()
+
+    def _keep_large(self, waiting: _Waiting) -> None:
         try:
-            while batch := self._next_batch():
-                self._take(batch)
+            (kept,) = side_by_side([keeping(waiting.landed, self._how)])
+            self._kept_large.append(waiting._replace(kept=kept))
+            os.eventfd_write(self._wake, 1)
         except BaseException:
             # Whoever waits would wait for ever: this process ends, and another one begins.
             logger.exception("the recorder fails", extra={"event": "process_failed"})
             os._exit(1)
 
-    def _next_batch(self) -> list[_Waiting]:
-        """Return what waits, at least one; none when it is closed."""
-        batch: list[_Waiting] = []
-        while len(batch) < _LARGEST_BATCH and not (batch and self._queue.empty()):
-            waiting = self._queue.get()
-            if waiting is None:
-                # Met again behind what it has come after.
-                self._queue.put(None)
-                break
-            batch.append(waiting)
-        return batch
+    def _kept_since(self) -> list[_Waiting]:
+        """Return what is large and has been kept since this was last asked."""
+        # In this order: whoever is missed here wakes once more.
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        kept = [self._kept_large.popleft() for _ in range(len(self._kept_large))]
+        self._large -= len(kept)
+        return kept
 
     def _take(self, batch: Sequence[_Waiting]) -> None:
-        kept = side_by_side(map(_keeping, batch))
+        kept = side_by_side(map(self._keeping, batch))
         arrived = [each for each in kept if isinstance(each, Arrived)]
         meanings = iter(self._record_in_turn(arrived) if arrived else ())
         for each, one in zip(batch, kept, strict=True):
-            status = one if isinstance(one, int) else each.arrival.conclude(one, next(meanings))
-            each.arrival.close()
-            each.tell(status)
+            status = one if isinstance(one, int) else concluded(each.landed, one, next(meanings))
+            self._tell(each, status)
+
+    def _tell(self, waiting: _Waiting, status: int) -> None:
+        try:
+            self._link.send(answer(waiting.number, status))
+        except ConnectionError:
+            # The receiver is gone, and whoever it has received from knows it.
+            return
+
+    def _keeping(self, waiting: _Waiting) -> Steps[Arrived | int]:
+        if waiting.kept is not None:
+            return waiting.kept
+        return (yield from keeping(waiting.landed, self._how))
 
     def _record_in_turn(self, arrived: Sequence[Arrived]) -> list[Added | Exception]:
         """Return what each arrival meant when it is committed, or why it is not."""

@@ -41,6 +41,7 @@ def receive(
     with _life(birth) as stop:
         from node.quiet import trust_uids
         from node.receive import serve
+        from node.recorder_process import recorder_process
 
         trust_uids()
 
@@ -52,7 +53,9 @@ def receive(
                 ready.send_bytes(b"ready")
                 ready.close()
 
-        serve(settings, sockets, stop, ready=tell)
+        not_its_own = (sockets,) if ready is None else (sockets, ready)
+        with recorder_process(settings, not_its_own=not_its_own) as recorder:
+            serve(settings, sockets, stop, recorder, ready=tell)
 
 
 def work(settings: "WorkerSettings", birth: Birth) -> None:

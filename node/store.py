@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -39,11 +40,21 @@ class Stored:
     sha256: str
 
 
-class Part:
-    """A file that is being written: at the end one of the store, or nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A part whose content is whole: a file that is not durable yet."""
 
-    A context that removes what was not kept. Writing and hashing go on while more arrives, and
-    nothing is held in memory.
+    #: Of the file, among the parts.
+    name: str
+    size: int
+    #: Of its content, hex.
+    sha256: str
+
+
+class Part:
+    """A file that is being written; a context that leaves nothing of what was not finished.
+
+    Writing and hashing go on while more arrives, and nothing is held in memory.
 
     Parameters
     ----------
@@ -55,21 +66,20 @@ class Part:
     Raises
     ------
     StorageFullError
-        No room, or less than the floor; also from ``write`` and ``keeping``.
+        No room, or less than the floor; also from ``write``.
     """
 
     def __init__(self, root: Path, *, floor_bytes: int = 0) -> None:
         self._root = root
         self._floor_bytes = floor_bytes
-        #: How many bytes are written so far.
-        self.size = 0
+        self._size = 0
         self._sha256 = hashlib.sha256()
         parts = _parts(root)
         self._path = parts / f"{secrets.token_hex(16)}.part"
-        self._is_kept = False
+        self._is_finished = False
         try:
             _require_room(root, 0, floor_bytes)
-            self._descriptor = _opened_in(parts, self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+            self._descriptor = _opened_in(parts, self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except OSError as error:
             _raise_in_words(error)
 
@@ -79,36 +89,76 @@ class Part:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Leave nothing of what was not kept; to be called once, never raises."""
-        # What a disk that fails does not let go of is swept at the next start.
-        with suppress(OSError):
-            os.close(self._descriptor)
-        if not self._is_kept:
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
-
     def write(self, content: bytes | memoryview) -> None:
         """Append to the file."""
-        before, self.size = self.size, self.size + len(content)
+        before, self._size = self._size, self._size + len(content)
         try:
-            if before // _ROOM_STEP != self.size // _ROOM_STEP:
+            if before // _ROOM_STEP != self._size // _ROOM_STEP:
                 _require_room(self._root, _ROOM_STEP, self._floor_bytes)
             _write_all(self._descriptor, content)
         except OSError as error:
             _raise_in_words(error)
         self._sha256.update(content)
 
-    def begin_to_sync(self) -> None:
-        """Have the system begin to write out what is here; the sync waits for less then."""
+    def finish(self) -> Finished:
+        """Return what to keep or to drop (``Unkept``); the disk begins to write it."""
         if _SYNC_FILE_RANGE is not None:
+            # Whoever syncs it waits for less then.
             _SYNC_FILE_RANGE(self._descriptor, _WHOLE_FILE, _WHOLE_FILE, _BEGIN_TO_WRITE)
+        self._is_finished = True
+        return Finished(name=self._path.name, size=self._size, sha256=self._sha256.hexdigest())
+
+    def close(self) -> None:
+        """Leave nothing of what was not finished; to be called once, never raises."""
+        with suppress(OSError):
+            os.close(self._descriptor)
+        if not self._is_finished:
+            _remove(self._path)
+
+
+class Unkept:
+    """A finished part: at the end a file of the store, or nothing.
+
+    A context that removes what was not kept. It may have been written by another process.
+
+    Parameters
+    ----------
+    root
+        The data folder.
+
+    Raises
+    ------
+    StorageFullError
+        No descriptors are left; from ``keeping``, no room.
+    OSError
+        It cannot be opened.
+    """
+
+    def __init__(self, root: Path, finished: Finished) -> None:
+        self._root = root
+        self._finished = finished
+        self._path = _parts(root) / finished.name
+        self._is_kept = False
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            _remove(self._path)
+            _raise_in_words(error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            os.close(self._descriptor)
+        if not self._is_kept:
+            _remove(self._path)
 
     @contextmanager
     def mapped(self) -> Iterator[memoryview]:
-        """Give what was written, paged in from the file as it is looked at."""
+        """Give its content, paged in from the file as it is looked at."""
         with (
-            mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ) as pages,
+            mmap.mmap(self._descriptor, self._finished.size, access=mmap.ACCESS_READ) as pages,
             memoryview(pages) as content,
         ):
             yield content
@@ -119,7 +169,7 @@ class Part:
         Fsync, rename, fsync of the folder, each a step: where many take them side by side, one
         commit of the file system's journal serves all. The same content is stored once.
         """
-        digest = self._sha256.hexdigest()
+        digest = self._finished.sha256
         path = path_of(self._root, digest)
         sys.audit("pellucid.store.part_written")
         try:
@@ -141,7 +191,7 @@ class Part:
 
 
 def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored:
-    """Return where ``content`` now lies for good; see ``Part``.
+    """Return where ``content`` now lies for good; see ``Unkept.keeping``.
 
     Raises
     ------
@@ -150,7 +200,9 @@ def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored
     """
     with Part(root, floor_bytes=floor_bytes) as part:
         part.write(content)
-        (stored,) = side_by_side([part.keeping()])
+        finished = part.finish()
+    with Unkept(root, finished) as unkept:
+        (stored,) = side_by_side([unkept.keeping()])
     return stored
 
 
@@ -174,7 +226,7 @@ def keep(root: Path, file: Path, *, floor_bytes: int = 0) -> Stored:
 
 def path_of(root: Path, sha256: str) -> Path:
     """Return where content of that hash lies, if it is stored."""
-    return _objects(root) / sha256[:2] / f"{sha256}.dcm"
+    return _folder_of(root, sha256[:2]) / f"{sha256}.dcm"
 
 
 def remove_parts(root: Path, written_before: datetime = _FAR_FUTURE) -> int:
@@ -218,10 +270,18 @@ def free_bytes(root: Path) -> int:
     return shutil.disk_usage(root).free
 
 
+# Paths are put together slowly: these are the same for every image.
+@lru_cache(maxsize=1024)
+def _folder_of(root: Path, prefix: str) -> Path:
+    return _objects(root) / prefix
+
+
+@lru_cache(maxsize=16)
 def _objects(root: Path) -> Path:
     return root / "objects" / "sha256"
 
 
+@lru_cache(maxsize=16)
 def _parts(root: Path) -> Path:
     return root / "objects" / "parts"
 
@@ -242,11 +302,20 @@ def _raise_in_words(error: OSError) -> NoReturn:
     raise error
 
 
+def _remove(path: Path) -> None:
+    # What a disk that fails does not let go of is swept at the next start.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def _require_room(root: Path, needed: int, floor_bytes: int) -> None:
     if not floor_bytes:
         return
-    root.mkdir(parents=True, exist_ok=True)
-    free = free_bytes(root)
+    try:
+        free = free_bytes(root)
+    except FileNotFoundError:
+        root.mkdir(parents=True, exist_ok=True)
+        free = free_bytes(root)
     if free - needed < floor_bytes:
         raise StorageFullError(
             errno.ENOSPC, f"{free} bytes are free, {needed} needed, {floor_bytes} must remain"

@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from queue import SimpleQueue
 from typing import cast
@@ -19,16 +20,14 @@ from node.arrival import Arrival
 from node.command_set import StoreRequest, store_response
 from node.commitment import PUSH_MODEL
 from node.intake import Intake
+from node.landed import Landed
 from node.messages import Messages, Whole
-from node.recorder import Recorder
-from node.steps import side_by_side
+from node.recorder_link import RecorderLink
 from node.upper_layer import P_DATA, ProtocolError, Wire, data_pdu, pdu_head
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_REQUEST = 1 << 16
-#: An object of more bytes takes its time, in a thread of its own.
-_LARGE = 1 << 21
 #: Established, and neither side has asked for its end (PS3.8 9.2.1).
 _ESTABLISHED = "Sta6"
 #: Ended by either side; only the connection is still open.
@@ -54,11 +53,16 @@ class StoreScp:
     begin
         Called for every C-STORE request.
     intake, recorder
-        Who reads, and who keeps what has come.
+        Who reads, and who has what has come kept.
     """
 
     def __init__(
-        self, association: Association, begin: BeginArrival, *, intake: Intake, recorder: Recorder
+        self,
+        association: Association,
+        begin: BeginArrival,
+        *,
+        intake: Intake,
+        recorder: RecorderLink,
     ) -> None:
         self._association = association
         self._begin = begin
@@ -69,9 +73,9 @@ class StoreScp:
         self.wire = Wire(cast(socket.socket, self._transport.socket))
         self._messages: Messages[Arrival] | None = None
         self._unanswered = 0
-        #: For the thread of the upper layer: an arrival to keep, PDUs for pynetdicom, a failure
-        #: that ends the association; or None: pynetdicom has something to do.
-        self._tasks: SimpleQueue[Whole[Arrival] | list[bytes] | Exception | None] = SimpleQueue()
+        #: For the thread of the upper layer: PDUs for pynetdicom, a failure that ends the
+        #: association; or None: pynetdicom has something to do.
+        self._tasks: SimpleQueue[list[bytes] | Exception | None] = SimpleQueue()
         self._read_for_pynetdicom = self._dul._read_pdu_data  # noqa: SLF001 (no public hook)
         self._run_reactor = self._dul.run
         self._dul.run = self._run  # type: ignore[method-assign]
@@ -126,16 +130,9 @@ class StoreScp:
         """Have the association read; return what there is to do then."""
         self.wire.wait_no_more()
         self._intake.read(self)
-        while isinstance(task := self._tasks.get(), Whole):
-            self._keep_large(task)
+        task = self._tasks.get()
         self.wire.wait_again()
         return task
-
-    def _keep_large(self, whole: Whole[Arrival]) -> None:
-        # Nobody else shall wait until it is walked and on the disk.
-        if whole.arriving is not None:
-            (kept,) = side_by_side([whole.arriving.keeping()])
-            self._recorder.keep(whole.arriving, partial(self._answer, whole), kept=kept)
 
     def _do(self, task: list[bytes] | Exception | None) -> None:
         match task:
@@ -159,18 +156,18 @@ class StoreScp:
         self._tasks.put(pdus)
 
     def _pass_on(self, whole: Whole[Arrival]) -> None:
-        arrival = whole.arriving
-        if arrival is None:
+        if whole.arriving is None:
             self._answer(whole, _NOTHING_SENT)
             return
-        arrival.begin_to_sync()
-        if arrival.size > _LARGE:
-            self._tasks.put(whole)
+        with closing(whole.arriving) as arrival:
+            landed = arrival.land()
+        if isinstance(landed, Landed):
+            self._recorder.keep(landed, partial(self._answer, whole))
         else:
-            self._recorder.keep(arrival, partial(self._answer, whole))
+            self._answer(whole, landed)
 
     def _answer(self, whole: Whole[Arrival], status: int) -> None:
-        """Answer a request, and read on if it was the last; from any thread, never raises."""
+        """Answer a request, and read on if it was the last; never raises."""
         try:
             response = store_response(whole.request, status)
             self.wire.send(data_pdu(whole.context_id, response))

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.listening import Sockets, open_sockets
 from node.receive import ReceiveSettings, serve
+from node.recorder_link import link_ends
+from node.recorder_process import record, recorder_process
 from node.transport import Entity
 from tests.build_ledger import ledger_url, new_ledger
 from tests.wait import until
@@ -131,7 +134,8 @@ def receiver_ports(settings: ReceiveSettings) -> Iterator[tuple[int, int | None]
         try:
             sockets = sockets_of(settings)
             both = sockets.port, sockets.tls_port
-            serve(settings, sockets, stop, ready=lambda: ports.append(both))
+            with recorder_thread(settings) as recorder:
+                serve(settings, sockets, stop, recorder, ready=lambda: ports.append(both))
         except (ConfigError, LedgerError, PortInUseError) as error:
             errors.append(error)
 
@@ -145,6 +149,23 @@ def receiver_ports(settings: ReceiveSettings) -> Iterator[tuple[int, int | None]
     finally:
         stop.set()
         thread.join(30)
+
+
+@contextlib.contextmanager
+def recorder_thread(settings: ReceiveSettings) -> Iterator[socket.socket]:
+    """Run a recorder in a thread of the test; give the receiver's end of the link to it."""
+    ours, theirs = link_ends()
+
+    def run() -> None:
+        # Without a ledger the receiver says so, too.
+        with contextlib.suppress(LedgerError):
+            record(settings, theirs)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    with ours:
+        yield ours
+    thread.join(30)
 
 
 def sockets_of(settings: ReceiveSettings) -> Sockets:
@@ -177,4 +198,5 @@ def start_receiver(settings: ReceiveSettings) -> ReceiverProcess:
 def _serve(settings: ReceiveSettings, answer: Any) -> None:
     sockets = sockets_of(settings)
     port = sockets.port
-    serve(settings, sockets, threading.Event(), ready=lambda: answer.send(port))
+    with recorder_process(settings, not_its_own=[sockets]) as recorder:
+        serve(settings, sockets, threading.Event(), recorder, ready=lambda: answer.send(port))

@@ -45,11 +45,12 @@ QUICK = (
     Mutant(
         name="acknowledged before it is stored",
         file="node/recorder.py",
-        old="        kept = side_by_side(map(_keeping, batch))\n",
+        old="        kept = side_by_side(map(self._keeping, batch))\n",
         new="        for each in batch:\n"
-        "            each.tell(0)\n"
-        "        batch = [each._replace(tell=lambda status: None) for each in batch]\n"
-        "        kept = side_by_side(map(_keeping, batch))\n",
+        "            self._tell(each, 0)\n"
+        "        kept = side_by_side(map(self._keeping, batch))\n"
+        "        self._record_in_turn([each for each in kept if isinstance(each, Arrived)])\n"
+        "        return\n",
         caught=oracle.LOST,
         trial=kill_receiver,
         point="pellucid.store.part_written",
@@ -57,7 +58,7 @@ QUICK = (
     Mutant(
         name="stored under the peer's UID",
         file="node/store.py",
-        old="        digest = self._sha256.hexdigest()\n",
+        old="        digest = self._finished.sha256\n",
         new="        import pydicom\n"
         "        digest = str(pydicom.dcmread(self._path, force=True).SOPInstanceUID)\n",
         caught=oracle.NOT_WHOLE,

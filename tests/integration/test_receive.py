@@ -28,6 +28,7 @@ from tests.build_wire import (
     image,
     receive_settings,
     receiver,
+    recorder_thread,
     sender,
     store,
     store_bytes,
@@ -208,18 +209,22 @@ def test_a_receiver_that_stops_takes_no_more_and_lets_the_sender_finish(tmp_path
     sockets = open_sockets("127.0.0.1", 0)
     port = sockets.port
     settings = receive_settings(tmp_path)
-    thread = threading.Thread(
-        target=serve, args=(settings, sockets, stop), kwargs={"ready": ready.set}, daemon=True
-    )
-    thread.start()
-    assert ready.wait(30)
+    with recorder_thread(settings) as recorder:
+        thread = threading.Thread(
+            target=serve,
+            args=(settings, sockets, stop, recorder),
+            kwargs={"ready": ready.set},
+            daemon=True,
+        )
+        thread.start()
+        assert ready.wait(30)
 
-    with sender(port) as association:
-        assert store(association, image()) == 0x0000
-        stop.set()
-        until(lambda: not is_admitted(port), seconds=20)
-        assert store(association, image("1.2.3.4.2")) == 0x0000
-    thread.join(20)
+        with sender(port) as association:
+            assert store(association, image()) == 0x0000
+            stop.set()
+            until(lambda: not is_admitted(port), seconds=20)
+            assert store(association, image("1.2.3.4.2")) == 0x0000
+        thread.join(20)
 
     assert not thread.is_alive()
 

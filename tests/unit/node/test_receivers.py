@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import time
 from dataclasses import replace
 from multiprocessing import active_children
 
@@ -75,3 +77,38 @@ def test_a_start_that_hangs_ends_in_time_and_leaves_nobody(settings, birth):
         start_receivers(settings, birth, count=2, seconds=3)
 
     assert not is_taken(settings.port)
+
+
+def test_a_receiver_ends_when_what_keeps_for_it_is_gone(settings, birth):
+    sockets, (receiver,) = start_receivers(settings, birth, count=1)
+    try:
+        (recorder,) = descendants(receiver.process.pid)
+        os.kill(recorder, signal.SIGKILL)
+        receiver.process.join(20)
+        code = receiver.process.exitcode
+    finally:
+        receiver.process.kill()
+        receiver.process.join()
+        sockets.close()
+
+    assert code == 1
+
+
+def test_a_receiver_that_is_told_to_end_waits_until_all_is_kept(settings, birth):
+    sockets, (receiver,) = start_receivers(settings, birth, count=1)
+    try:
+        (recorder,) = descendants(receiver.process.pid)
+        # It has stopped for a while, as one that waits for its disk.
+        os.kill(recorder, signal.SIGSTOP)
+        receiver.terminate()
+        time.sleep(1)
+        waits = receiver.process.is_alive()
+        os.kill(recorder, signal.SIGCONT)
+        receiver.process.join(20)
+        code = receiver.process.exitcode
+    finally:
+        receiver.process.kill()
+        receiver.process.join()
+        sockets.close()
+
+    assert (waits, code) == (True, 0)

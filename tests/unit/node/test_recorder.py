@@ -1,144 +1,228 @@
-"""What has arrived is kept and entered together; each is told what came of it, none suffers."""
+"""What has landed is kept and entered together; each is told what came of it, none suffers."""
 
 import errno
 import fcntl
 import os
-from contextlib import closing
+import select
+import threading
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Queue
 
 import pytest
+from sqlalchemy import select as rows_of
 
-from dicom_io.study import Instance
-from node.ledger import instances
-from node.ledger.engine import DBAPIError
-from node.ledger.instances import Added, Arrived
+from dicom_io.part10 import part10_head
+from node.keeping import Keeping
+from node.landed import Landed, as_message, from_message
+from node.ledger import instances, schema
+from node.ledger.engine import reading
 from node.recorder import Recorder
+from node.recorder_link import LONGEST_MESSAGE, RecorderGoneError, RecorderLink, link_ends
+from node.store import Part
 from node.task import Reception
+from tests.build_wire import DEVICE_UID, EXPLICIT, MR_IMAGE, encoded, image
 from tests.wait import until
 
 STUDY = "1.2.3"
-REFUSED = 0xC000
+SUCCESS, OUT_OF_RESOURCES, REFUSED = 0x0000, 0xA700, 0xC000
+SOON = 60.0
+#: Of pixels: more than is kept beside others.
+LARGE = 3 << 20
 
 
-class Arriving:
-    """One instance that has arrived: durable at once, or refused."""
+@contextmanager
+def recording(ledger, data, turn):
+    """Run a recorder in a thread; give the receiver's end of its link."""
+    ours, theirs = link_ends()
+    recorder = Recorder(
+        ledger, turn, Keeping(data=data, device_uid=DEVICE_UID, strict=True), theirs
+    )
 
-    def __init__(self, kept):
-        self.kept = kept
-        self.is_closed = False
+    def run():
+        with theirs, closing(recorder):
+            recorder.run()
 
-    def keeping(self):
-        yield
-        return self.kept
-
-    def conclude(self, arrived, meaning):
-        assert arrived is self.kept
-        return meaning
-
-    def close(self):
-        self.is_closed = True
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    with closing(RecorderLink(ours)) as link:
+        yield link
+    thread.join(SOON)
+    assert not thread.is_alive()
 
 
 @pytest.fixture
-def recorder(ledger, tmp_path):
-    with closing(Recorder(ledger, tmp_path / "turn")) as recorder:
-        yield recorder
+def link(ledger, tmp_path):
+    with (tmp_path / "turn").open("ab") as turn, recording(ledger, tmp_path, turn) as link:
+        yield link
 
 
-def arrived(number, **changes):
-    instance = Instance(
-        study_instance_uid=STUDY,
-        series_instance_uid="1.2.3.4",
-        sop_instance_uid=f"1.2.3.4.{number}",
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.4",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        path=Path(f"/data/{number}"),
-        patient_id="P1",
+def landed(data, number, content=None, **changes):
+    """Return one instance of the study that has landed."""
+    uid = f"1.2.3.4.{number}"
+    with Part(data) as part:
+        part.write(part10_head(MR_IMAGE, uid, EXPLICIT))
+        part.write(encoded(image(uid)) if content is None else content)
+        finished = part.finish()
+    made = Landed(
+        sop_class_uid=MR_IMAGE,
+        sop_instance_uid=uid,
+        transfer_syntax_uid=EXPLICIT,
+        reception=Reception(
+            called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=datetime.now(UTC)
+        ),
+        part=finished,
     )
-    reception = Reception(
-        called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=datetime.now(UTC)
-    )
-    made = Arrived(instance=instance, reception=reception, sha256=f"{number}".rjust(64, "0"))
     return replace(made, **changes)
 
 
-def keep_at_once(recorder, all_kept):
+def keep_at_once(link, all_landed):
     """Have all of them kept; return what each was told, in their order."""
-    told = Queue()
-    for number, kept in enumerate(all_kept):
-        arriving = Arriving(kept)
-        recorder.keep(arriving, lambda meaning, each=(number, arriving): told.put((each, meaning)))
-    found = {}
-    for _ in all_kept:
-        (number, arriving), meaning = told.get(timeout=60)
-        assert arriving.is_closed
-        found[number] = meaning
-    return [found[number] for number in range(len(all_kept))]
+    told = {}
+    for number, each in enumerate(all_landed):
+        link.keep(each, lambda status, number=number: told.setdefault(number, status))
+    hear(link, lambda: len(told) == len(all_landed))
+    return [told[number] for number in range(len(all_landed))]
 
 
-def test_what_arrives_at_once_is_all_recorded(ledger, recorder):
-    told = keep_at_once(recorder, [arrived(number) for number in range(200)])
-
-    assert told == [Added.NEW] * 200
-    assert len(instances.of_study(ledger, STUDY)) == 200
-
-
-def test_the_same_instance_twice_at_once_is_new_and_a_duplicate(ledger, recorder):
-    told = keep_at_once(recorder, [arrived(1), arrived(1)])
-
-    assert told == [Added.NEW, Added.DUPLICATE]
+def hear(link, is_enough):
+    while not is_enough():
+        assert select.select([link], [], [], SOON)[0]
+        link.hear()
 
 
-def test_what_is_refused_is_told_so_among_the_others(ledger, recorder):
-    told = keep_at_once(recorder, [arrived(1), REFUSED, arrived(2)])
+def parts(data):
+    return list((data / "objects" / "parts").iterdir())
 
-    assert told == [Added.NEW, REFUSED, Added.NEW]
+
+def test_a_message_says_all_that_is_known_of_what_has_landed(tmp_path):
+    made = landed(tmp_path, 1)
+
+    assert from_message(as_message(7, made)) == (7, made)
+    longest = replace(made.reception, called_ae="Ж" * 16, calling_ae="Ж" * 16, address="a" * 64)
+    assert len(as_message(1 << 60, replace(made, reception=longest))) < LONGEST_MESSAGE
+
+
+def test_what_lands_at_once_is_all_recorded(ledger, link, tmp_path):
+    told = keep_at_once(link, [landed(tmp_path, number) for number in range(200)])
+
+    assert told == [SUCCESS] * 200
+    found = instances.of_study(ledger, STUDY)
+    assert len(found) == 200
+    assert all(each.path.is_file() for each in found)
+    assert parts(tmp_path) == []
+
+
+def test_the_same_instance_twice_at_once_is_recorded_once(ledger, link, tmp_path):
+    told = keep_at_once(link, [landed(tmp_path, 1), landed(tmp_path, 1)])
+
+    assert told == [SUCCESS, SUCCESS]
+    assert len(instances.of_study(ledger, STUDY)) == 1
+    with reading(ledger) as connection:
+        assert len(connection.execute(rows_of(schema.reception)).all()) == 2
+
+
+def test_what_is_refused_is_told_so_among_the_others_and_leaves_nothing(ledger, link, tmp_path):
+    cut = landed(tmp_path, 9, encoded(image("1.2.3.4.9"))[:-7])
+
+    told = keep_at_once(link, [landed(tmp_path, 1), cut, landed(tmp_path, 2)])
+
+    assert told == [SUCCESS, REFUSED, SUCCESS]
     assert len(instances.of_study(ledger, STUDY)) == 2
+    assert parts(tmp_path) == []
 
 
-def test_what_was_kept_already_is_only_recorded(ledger, recorder):
-    told = Queue()
+def test_what_cannot_be_found_is_refused_alone(link, tmp_path):
+    lost = landed(tmp_path, 9)
+    (tmp_path / "objects" / "parts" / lost.part.name).unlink()
 
-    recorder.keep(Arriving(kept := arrived(1)), told.put, kept=kept)
+    assert keep_at_once(link, [landed(tmp_path, 1), lost]) == [SUCCESS, OUT_OF_RESOURCES]
 
-    assert told.get(timeout=60) is Added.NEW
+
+def test_what_is_large_is_kept_beside_what_is_small(ledger, link, tmp_path):
+    large = [
+        landed(tmp_path, number, encoded(image(f"1.2.3.4.{number}", **pixels(LARGE))))
+        for number in (8, 9)
+    ]
+
+    told = keep_at_once(link, [large[0], landed(tmp_path, 1), large[1]])
+
+    assert told == [SUCCESS] * 3
+    assert len(instances.of_study(ledger, STUDY)) == 3
+    assert keep_at_once(link, [landed(tmp_path, 2)]) == [SUCCESS]
+
+
+def test_what_is_large_is_kept_before_the_recorder_ends(ledger, tmp_path):
+    large = landed(tmp_path, 9, encoded(image("1.2.3.4.9", **pixels(LARGE))))
+    with (tmp_path / "turn").open("ab") as turn, recording(ledger, tmp_path, turn) as link:
+        link.keep(large, lambda status: None)
+
     assert len(instances.of_study(ledger, STUDY)) == 1
 
 
-def test_one_that_cannot_be_written_fails_alone(ledger, recorder):
-    impossible = arrived(1, sha256=None)
+def pixels(count):
+    """Return the attributes of an image of so many bytes of pixels."""
+    rows = count // 2048
+    return {"Rows": rows, "Columns": 1024, "PixelData": bytes(rows * 2048)}
 
-    told = keep_at_once(recorder, [arrived(2), impossible, arrived(3)])
 
-    assert [told[0], told[2]] == [Added.NEW, Added.NEW]
-    assert isinstance(told[1], DBAPIError)
-    # What the values were is nobody's business who reads an error.
-    assert "/data/1" not in str(told[1]).partition("DETAIL")[0]
+def test_one_that_cannot_be_written_fails_alone(ledger, link, tmp_path, caplog):
+    nobody = Reception(called_ae="PELLUCID", calling_ae=None, address="", at=datetime.now(UTC))
+    impossible = landed(tmp_path, 1, reception=nobody)
+
+    told = keep_at_once(link, [landed(tmp_path, 2), impossible, landed(tmp_path, 3)])
+
+    assert told == [SUCCESS, OUT_OF_RESOURCES, SUCCESS]
     assert len(instances.of_study(ledger, STUDY)) == 2
+    # What the values were is nobody's business who reads an error.
+    assert "instance refused" in caplog.text
+    assert "CANARY" not in caplog.text
 
 
-def test_what_waits_is_kept_before_the_recorder_is_closed(ledger, tmp_path):
-    told = Queue()
-    with closing(Recorder(ledger, tmp_path / "turn")) as recorder:
-        for number in range(100):
-            recorder.keep(Arriving(arrived(number)), told.put)
+def test_what_waits_is_kept_before_the_recorder_ends(ledger, tmp_path):
+    with (tmp_path / "turn").open("ab") as turn, recording(ledger, tmp_path, turn) as link:
+        for number in range(50):
+            link.keep(landed(tmp_path, number), lambda status: None)
 
-    assert [told.get_nowait() for _ in range(100)] == [Added.NEW] * 100
+    assert len(instances.of_study(ledger, STUDY)) == 50
+
+
+def test_more_than_may_be_on_its_way_waits_here_and_blocks_nobody(tmp_path):
+    ours, theirs = link_ends()
+    with closing(RecorderLink(ours)) as link, theirs:
+        # Far more than the connection holds: nobody reads at the other end.
+        made = landed(tmp_path, 1)
+        for _ in range(5000):
+            link.keep(made, lambda status: None)
+
+        assert len(drained(theirs)) == 64
+
+
+def drained(connection):
+    messages = []
+    while select.select([connection], [], [], 0)[0]:
+        messages.append(connection.recv(LONGEST_MESSAGE))
+    return messages
+
+
+def test_a_recorder_that_is_gone_is_noticed(tmp_path):
+    ours, theirs = link_ends()
+    with closing(RecorderLink(ours)) as link:
+        link.keep(landed(tmp_path, 1), lambda status: None)
+        theirs.close()
+
+        with pytest.raises((RecorderGoneError, ConnectionError)):
+            link.hear()
 
 
 class TurnThatFailsOnce:
     """The file of the turns: it cannot be locked the second time that somebody wants to."""
 
-    def __init__(self, path):
-        self._file = path.open("ab")
+    def __init__(self, file):
+        self._file = file
         #: Each turn asks for it twice, to lock and to unlock.
         self._asked = 0
-
-    def open(self, _mode):
-        return self
 
     def fileno(self):
         self._asked += 1
@@ -146,31 +230,31 @@ class TurnThatFailsOnce:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return self._file.fileno()
 
-    def close(self):
-        self._file.close()
-
 
 def test_all_that_wait_are_told_when_the_turn_cannot_be_had(ledger, tmp_path):
-    turn, told = tmp_path / "turn", Queue()
-    with closing(Recorder(ledger, TurnThatFailsOnce(turn))) as recorder, turn.open("ab") as other:
-        # Another receiver has its turn; one waits for it, and all others behind that one.
+    path, told = tmp_path / "turn", []
+    with (
+        path.open("ab") as turn,
+        path.open("ab") as other,
+        recording(ledger, tmp_path, TurnThatFailsOnce(turn)) as link,
+    ):
+        # Another recorder has its turn; one waits for it, and all others behind that one.
         fcntl.flock(other, fcntl.LOCK_EX)
-        recorder.keep(Arriving(arrived(0)), told.put)
-        until(lambda: threads_that_wait_for(turn), seconds=30)
+        link.keep(landed(tmp_path, 0), told.append)
+        until(lambda: threads_that_wait_for(path), seconds=30)
         for number in range(1, 20):
-            recorder.keep(Arriving(arrived(number)), told.put)
+            link.keep(landed(tmp_path, number), told.append)
         fcntl.flock(other, fcntl.LOCK_UN)
 
-        first, *behind = [told.get(timeout=60) for _ in range(20)]
-        (after,) = keep_at_once(recorder, [arrived(1)])
+        hear(link, lambda: len(told) == 20)
+        (after,) = keep_at_once(link, [landed(tmp_path, 1)])
 
-    assert first is Added.NEW
-    assert [type(each) for each in behind] == [OSError] * 19
-    assert after is Added.NEW
+    assert told == [SUCCESS, *[OUT_OF_RESOURCES] * 19]
+    assert after == SUCCESS
     assert len(instances.of_study(ledger, STUDY)) == 2
 
 
-def threads_that_wait_for(file):
+def threads_that_wait_for(file: Path):
     """Return the lines of the kernel that say so (proc_locks(5))."""
     inode = file.stat().st_ino
     lines = Path("/proc/locks").read_text().splitlines()

@@ -47,14 +47,38 @@ def test_content_that_comes_again_mends_what_the_disk_has_spoiled(tmp_path):
     assert first.path.read_bytes() == b"content"
 
 
-def test_a_part_shows_what_was_written_and_leaves_nothing_unless_it_is_kept(tmp_path):
+def test_a_part_that_is_not_finished_leaves_nothing(tmp_path):
+    with store.Part(tmp_path) as part:
+        part.write(b"head")
+
+    assert files(tmp_path) == []
+
+
+def test_a_finished_part_shows_what_was_written_and_leaves_nothing_unless_it_is_kept(tmp_path):
     with store.Part(tmp_path) as part:
         part.write(b"head")
         part.write(memoryview(b"body"))
-        with part.mapped() as content:
-            assert bytes(content) == b"headbody"
+        finished = part.finish()
+
+    with store.Unkept(tmp_path, finished) as unkept, unkept.mapped() as content:
+        assert bytes(content) == b"headbody"
 
     assert files(tmp_path) == []
+
+
+def test_a_finished_part_that_cannot_be_opened_leaves_nothing(tmp_path, monkeypatch):
+    with store.Part(tmp_path) as part:
+        finished = part.finish()
+    monkeypatch.setattr(os, "open", exhausted)
+
+    with pytest.raises(StorageFullError, match="no room"):
+        store.Unkept(tmp_path, finished)
+
+    assert files(tmp_path) == []
+
+
+def exhausted(*_arguments):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_a_finished_file_is_taken_in(tmp_path):

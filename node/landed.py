@@ -1,0 +1,59 @@
+"""An instance that has come whole, and is neither examined nor durable: what receivers hand on."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from node.store import Finished
+from node.task import Reception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landed:
+    """What is known of it: the file, and what its sender has announced."""
+
+    #: Valid UIDs.
+    sop_class_uid: str
+    sop_instance_uid: str
+    #: Of the presentation context.
+    transfer_syntax_uid: str
+    reception: Reception
+    part: Finished
+
+
+def as_message(number: int, landed: Landed) -> bytes:
+    """Return what one process tells another: no pickle, and less than a kilobyte."""
+    reception, part = landed.reception, landed.part
+    values = (
+        number,
+        landed.sop_class_uid,
+        landed.sop_instance_uid,
+        landed.transfer_syntax_uid,
+        reception.called_ae,
+        reception.calling_ae,
+        reception.address,
+        reception.at.isoformat(),
+        part.name,
+        part.size,
+        part.sha256,
+    )
+    return json.dumps(values).encode()
+
+
+def from_message(message: bytes) -> tuple[int, Landed]:
+    """Return number and instance of what ``as_message`` has made."""
+    number, sop_class, sop_instance, syntax, called, calling, address, at, name, size, sha256 = (
+        json.loads(message)
+    )
+    return number, Landed(
+        sop_class_uid=sop_class,
+        sop_instance_uid=sop_instance,
+        transfer_syntax_uid=syntax,
+        reception=Reception(
+            called_ae=called,
+            calling_ae=calling,
+            address=address,
+            at=datetime.fromisoformat(at),
+        ),
+        part=Finished(name=name, size=size, sha256=sha256),
+    )

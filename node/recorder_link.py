@@ -1,0 +1,111 @@
+"""From a receiver to its recorder, a process of its own: one reads, the other keeps.
+
+In one process they would wait for each other's turn in the interpreter.
+"""
+
+import itertools
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from node.landed import Landed, as_message
+
+#: Bytes; a message of ``as_message`` is far shorter.
+LONGEST_MESSAGE = 1 << 14
+#: What a recorder says first.
+READY = b"ready"
+#: So many are on their way at most: then neither side ever waits for the other to take what it
+#: sends.
+_MOST_AT_ONCE = 64
+_ANSWER = struct.Struct("=QH")
+
+
+class RecorderGoneError(RuntimeError):
+    """Nobody keeps anything any more."""
+
+
+class RecorderLink:
+    """The receiver's end; all of it is called by one thread.
+
+    Parameters
+    ----------
+    connection
+        Of a pair that keeps the bounds of messages (``AF_UNIX``, ``SOCK_SEQPACKET``).
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._numbers = itertools.count()
+        #: Whom to tell, of what is on its way.
+        self._asked: dict[int, Callable[[int], None]] = {}
+        self._waiting: deque[tuple[Landed, Callable[[int], None]]] = deque()
+
+    def wait_until_ready(self) -> None:
+        """Return when the recorder can keep something.
+
+        Raises
+        ------
+        RecorderGoneError, OSError
+            It has ended instead.
+        """
+        if self._connection.recv(len(READY)) != READY:
+            raise RecorderGoneError("the recorder does not start")
+
+    def keep(self, landed: Landed, tell: Callable[[int], None]) -> None:
+        """Have it kept, and ``tell`` called with the status that answers it; returns at once.
+
+        Parameters
+        ----------
+        tell
+            Called by ``hear``; does not wait and does not raise.
+
+        Raises
+        ------
+        OSError
+            The recorder is gone.
+        """
+        if len(self._asked) >= _MOST_AT_ONCE:
+            self._waiting.append((landed, tell))
+            return
+        number = next(self._numbers)
+        self._asked[number] = tell
+        self._connection.send(as_message(number, landed))
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when there is something to hear."""
+        return self._connection.fileno()
+
+    def hear(self) -> None:
+        """Tell whoever waits what has come of it.
+
+        Raises
+        ------
+        RecorderGoneError, OSError
+            The recorder is gone.
+        """
+        while True:
+            try:
+                message = self._connection.recv(_ANSWER.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if not message:
+                raise RecorderGoneError("the recorder has ended")
+            number, status = _ANSWER.unpack(message)
+            self._asked.pop(number)(status)
+            if self._waiting and len(self._asked) < _MOST_AT_ONCE:
+                self.keep(*self._waiting.popleft())
+
+    def close(self) -> None:
+        """Hand on nothing any more: the recorder ends when it has kept what it has."""
+        self._connection.close()
+
+
+def link_ends() -> tuple[socket.socket, socket.socket]:
+    """Return the ends of a link: for the receiver, and for the recorder."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def answer(number: int, status: int) -> bytes:
+    """Return the message that tells the status of what came with that number."""
+    return _ANSWER.pack(number, status)

@@ -1,0 +1,103 @@
+"""The process that keeps what a receiver has read."""
+
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Protocol
+
+from node.ledger.engine import open_ledger
+from node.process import die_with_parent
+from node.quiet import quiet_libraries
+from node.receive import ReceiveSettings, keeping_of
+from node.recorder import Recorder
+from node.recorder_link import READY, link_ends
+
+logger = logging.getLogger(__name__)
+
+#: Which the recorders of a node lock in turn, in the data folder.
+_TURN = "receiving.lock"
+_END_SECONDS = 10.0
+_LOOK_SECONDS = 0.01
+
+
+class Closable(Protocol):
+    """Something that is open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+@contextmanager
+def recorder_process(
+    settings: ReceiveSettings, *, not_its_own: Iterable[Closable] = ()
+) -> Iterator[socket.socket]:
+    """Run a recorder in a child of this process; give the receiver's end of the link to it.
+
+    A fork: the two share what is loaded. To be called while there is one thread, and in the
+    one that lives as long as the process, with which the child dies. When the link is closed,
+    the child finishes what it has, and is waited for.
+
+    Parameters
+    ----------
+    not_its_own
+        What is open here and is to be closed there.
+    """
+    ours, theirs = link_ends()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        try:
+            die_with_parent(parent)
+            for each in (ours, *not_its_own):
+                each.close()
+            # What is here now stays: to look for garbage among it takes a tenth of the time.
+            gc.collect()
+            gc.freeze()
+            record(settings, theirs)
+        except BaseException:
+            # Without its values, which may be of patients: see the formatter of the log.
+            logger.exception("the recorder fails", extra={"event": "process_failed"})
+            os._exit(1)
+        os._exit(0)
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        _wait_for_end(child)
+
+
+def record(settings: ReceiveSettings, link: socket.socket) -> None:
+    """Keep what comes over the link until its other end is closed.
+
+    Raises
+    ------
+    LedgerError
+        The ledger is missing or at another revision.
+    """
+    quiet_libraries()
+    with ExitStack() as stack:
+        stack.enter_context(link)
+        engine = open_ledger(settings.database)
+        stack.callback(engine.dispose)
+        turn = stack.enter_context((settings.data / _TURN).open("ab"))
+        how = keeping_of(settings)
+        recorder = stack.enter_context(closing(Recorder(engine, turn, how, link)))
+        link.send(READY)
+        recorder.run()
+
+
+def _wait_for_end(child: int) -> None:
+    deadline = time.monotonic() + _END_SECONDS
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            logger.warning("the recorder did not end in time and is killed")
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return
+        time.sleep(_LOOK_SECONDS)
