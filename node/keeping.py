@@ -91,7 +91,7 @@ def _kept(landed: Landed, unkept: Unkept, how: Keeping) -> Steps[Arrived | int]:
     return Arrived(
         instance=_identified(structure, landed, stored, wrong, strict=how.strict),
         reception=landed.reception,
-        sha256=stored.sha256,
+        digest=stored.digest,
         pixels_sha256=pixels_sha256,
         is_ours=how.device_uid in structure.device_uids,
     )

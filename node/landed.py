@@ -35,14 +35,14 @@ def as_message(number: int, landed: Landed) -> bytes:
         reception.at.isoformat(),
         part.name,
         part.size,
-        part.sha256,
+        part.digest,
     )
     return json.dumps(values).encode()
 
 
 def from_message(message: bytes) -> tuple[int, Landed]:
     """Return number and instance of what ``as_message`` has made."""
-    number, sop_class, sop_instance, syntax, called, calling, address, at, name, size, sha256 = (
+    number, sop_class, sop_instance, syntax, called, calling, address, at, name, size, digest = (
         json.loads(message)
     )
     return number, Landed(
@@ -55,5 +55,5 @@ def from_message(message: bytes) -> tuple[int, Landed]:
             address=address,
             at=datetime.fromisoformat(at),
         ),
-        part=Finished(name=name, size=size, sha256=sha256),
+        part=Finished(name=name, size=size, digest=digest),
     )

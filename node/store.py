@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import fcntl
-import hashlib
 import mmap
 import os
 import secrets
@@ -16,6 +15,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn, Self
+
+from blake3 import blake3
 
 from node.errors import StorageFullError
 from node.steps import Steps, side_by_side
@@ -36,8 +37,8 @@ class Stored:
     """One durable file."""
 
     path: Path
-    #: Of its content, hex.
-    sha256: str
+    #: BLAKE3 of its content, hex.
+    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ class Finished:
     #: Of the file, among the parts.
     name: str
     size: int
-    #: Of its content, hex.
-    sha256: str
+    #: BLAKE3 of its content, hex.
+    digest: str
 
 
 class Part:
@@ -73,7 +74,7 @@ class Part:
         self._root = root
         self._floor_bytes = floor_bytes
         self._size = 0
-        self._sha256 = hashlib.sha256()
+        self._hash = blake3()
         parts = _parts(root)
         self._path = parts / f"{secrets.token_hex(16)}.part"
         self._is_finished = False
@@ -98,7 +99,7 @@ class Part:
             _write_all(self._descriptor, content)
         except OSError as error:
             _raise_in_words(error)
-        self._sha256.update(content)
+        self._hash.update(content)
 
     def finish(self) -> Finished:
         """Return what to keep or to drop (``Unkept``); the disk begins to write it."""
@@ -106,7 +107,7 @@ class Part:
             # Whoever syncs it waits for less then.
             _SYNC_FILE_RANGE(self._descriptor, _WHOLE_FILE, _WHOLE_FILE, _BEGIN_TO_WRITE)
         self._is_finished = True
-        return Finished(name=self._path.name, size=self._size, sha256=self._sha256.hexdigest())
+        return Finished(name=self._path.name, size=self._size, digest=self._hash.hexdigest())
 
     def close(self) -> None:
         """Leave nothing of what was not finished; to be called once, never raises."""
@@ -164,12 +165,12 @@ class Unkept:
             yield content
 
     def keeping(self) -> Steps[Stored]:
-        """Return where the content lies for good, at last: ``root/objects/sha256/ab/<hash>.dcm``.
+        """Return where the content lies for good, at last: ``root/objects/blake3/ab/<hash>.dcm``.
 
         Fsync, rename, fsync of the folder, each a step: where many take them side by side, one
         commit of the file system's journal serves all. The same content is stored once.
         """
-        digest = self._finished.sha256
+        digest = self._finished.digest
         path = path_of(self._root, digest)
         sys.audit("pellucid.store.part_written")
         try:
@@ -187,7 +188,7 @@ class Unkept:
         except OSError as error:
             _raise_in_words(error)
         sys.audit("pellucid.store.folder_synced")
-        return Stored(path=path, sha256=digest)
+        return Stored(path=path, digest=digest)
 
 
 def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored:
@@ -224,9 +225,9 @@ def keep(root: Path, file: Path, *, floor_bytes: int = 0) -> Stored:
     return write_durably(root, file.read_bytes(), floor_bytes=floor_bytes)
 
 
-def path_of(root: Path, sha256: str) -> Path:
+def path_of(root: Path, digest: str) -> Path:
     """Return where content of that hash lies, if it is stored."""
-    return _folder_of(root, sha256[:2]) / f"{sha256}.dcm"
+    return _folder_of(root, digest[:2]) / f"{digest}.dcm"
 
 
 def remove_parts(root: Path, written_before: datetime = _FAR_FUTURE) -> int:
@@ -251,7 +252,8 @@ def remove_parts(root: Path, written_before: datetime = _FAR_FUTURE) -> int:
 
 def files_before(root: Path, moment: datetime) -> Iterator[Path]:
     """Return the stored files last written before a moment: those that a sweep may judge."""
-    for path in _objects(root).glob("*/*.dcm"):
+    # Also where earlier versions have put them, under another hash.
+    for path in (root / "objects").glob("*/??/*.dcm"):
         if path.stat().st_mtime < moment.timestamp():
             yield path
 
@@ -278,7 +280,7 @@ def _folder_of(root: Path, prefix: str) -> Path:
 
 @lru_cache(maxsize=16)
 def _objects(root: Path) -> Path:
-    return root / "objects" / "sha256"
+    return root / "objects" / "blake3"
 
 
 @lru_cache(maxsize=16)

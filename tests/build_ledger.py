@@ -75,7 +75,7 @@ def arrive(engine: Engine, path: Path, *, calling_ae: str = "MODALITY") -> Insta
     reception = Reception(
         called_ae="PELLUCID", calling_ae=calling_ae, address="127.0.0.1", at=LONG_AGO
     )
-    record_arrival(engine, header, reception, sha256=header.sop_instance_uid.rjust(64, "0"))
+    record_arrival(engine, header, reception, digest=header.sop_instance_uid.rjust(64, "0"))
     return header
 
 

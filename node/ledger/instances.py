@@ -43,12 +43,12 @@ _KNOWN = select(
 _INSERT_INSTANCE = all_columns(
     schema.instance,
     "sop_instance_uid", "study_instance_uid", "series_instance_uid", "sop_class_uid",
-    "transfer_syntax_uid", "patient_id", "tags", "sha256", "path", "generation", "arrived",
+    "transfer_syntax_uid", "patient_id", "tags", "digest", "path", "generation", "arrived",
     "nonconformance",
 )  # fmt: skip
 _INSERT_RECEPTION = all_columns(
     schema.reception,
-    "sop_instance_uid", "study_instance_uid", "sha256", "called_ae", "calling_ae", "address", "at",
+    "sop_instance_uid", "study_instance_uid", "digest", "called_ae", "calling_ae", "address", "at",
     "path", "meaning",
 )  # fmt: skip
 _GROW_STUDY = (
@@ -94,7 +94,7 @@ class Arrived:
     instance: Instance
     reception: Reception
     #: Of the stored file, hex: also its address in the store.
-    sha256: str
+    digest: str
     #: An instance that replaces another one with the same pixels and tags opens no new
     #: generation: both are hashed then, and only then.
     pixels_sha256: PixelsSha256 = no_pixels
@@ -202,7 +202,7 @@ def _admit(study: _Study, arrival: Arrived) -> Added:
         study.write()
         _set_aside(connection, arrival, held, reason)
         return Added.CONFLICT
-    if any(each.sha256 == arrival.sha256 for each in held):
+    if any(each.digest == arrival.digest for each in held):
         study.write()
         _repeat(connection, arrival)
         return Added.DUPLICATE
@@ -272,7 +272,7 @@ def _set_aside(connection: Connection, arrival: Arrived, held: list[Row[Any]], r
         "sop_instance_uid": instance.sop_instance_uid,
         "study_instance_uid": instance.study_instance_uid,
         "patient_id": instance.patient_id,
-        "sha256": arrival.sha256,
+        "digest": arrival.digest,
         "path": str(instance.path),
         "reason": reason,
         "at": at,
@@ -307,7 +307,7 @@ def _insert(connection: Connection, arrival: Arrived, generation: int | None) ->
         "transfer_syntax_uid": instance.transfer_syntax_uid,
         "patient_id": instance.patient_id,
         "tags": dict(instance.tags),
-        "sha256": arrival.sha256,
+        "digest": arrival.digest,
         "path": str(instance.path),
         "generation": generation,
         "arrived": arrival.reception.at,
@@ -324,7 +324,7 @@ def _keep_aside(connection: Connection, arrival: Arrived) -> None:
         update(schema.instance)
         .where(
             mine.sop_instance_uid == arrival.instance.sop_instance_uid,
-            mine.sha256 == arrival.sha256,
+            mine.digest == arrival.digest,
         )
         .values(replaced_in=0)
     )
@@ -370,7 +370,7 @@ def _remember(connection: Connection, arrival: Arrived, meaning: Added) -> None:
     row = {
         "sop_instance_uid": instance.sop_instance_uid,
         "study_instance_uid": instance.study_instance_uid,
-        "sha256": arrival.sha256,
+        "digest": arrival.digest,
         "called_ae": reception.called_ae,
         "calling_ae": reception.calling_ae,
         "address": reception.address,

@@ -259,7 +259,7 @@ def _sent_again() -> ColumnElement[bool]:
     return exists().where(
         reception.c.study_instance_uid == instance.c.study_instance_uid,
         reception.c.sop_instance_uid == instance.c.sop_instance_uid,
-        reception.c.sha256 == instance.c.sha256,
+        reception.c.digest == instance.c.digest,
         reception.c.expired.is_(None),
     )
 

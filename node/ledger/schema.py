@@ -53,7 +53,7 @@ class UtcTime(TypeDecorator[datetime]):
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 #: UIDs are at most 64 characters (PS3.5 9.1).
 _Uid = String(64)
-_Sha256 = String(64)
+_Hash = String(64)
 
 metadata = MetaData(
     naming_convention={
@@ -107,7 +107,7 @@ instance = Table(
     Column("transfer_syntax_uid", _Uid, nullable=False),
     Column("patient_id", Text, nullable=False),
     Column("tags", JSON, nullable=False),
-    Column("sha256", _Sha256, nullable=False),
+    Column("digest", _Hash, nullable=False),
     Column("path", Text, nullable=False),
     # First generation that contains it; null while no complete generation does.
     Column("generation", Integer),
@@ -119,7 +119,7 @@ instance = Table(
     Column("expired", UtcTime),
     # What is wrong with its data set; null for what conforms. With a value it is never analyzed.
     Column("nonconformance", Text),
-    UniqueConstraint("sop_instance_uid", "sha256"),
+    UniqueConstraint("sop_instance_uid", "digest", name="uq_instance_sop_instance_uid_sha256"),
     Index(None, "study_instance_uid", "generation"),
     Index(None, "path"),
 )
@@ -138,7 +138,7 @@ reception = Table(
     Column("id", _RowId, primary_key=True),
     Column("sop_instance_uid", _Uid, nullable=False),
     Column("study_instance_uid", _Uid, nullable=False),
-    Column("sha256", _Sha256, nullable=False),
+    Column("digest", _Hash, nullable=False),
     Column("called_ae", String(16), nullable=False),
     Column("calling_ae", String(16), nullable=False),
     Column("address", String(64), nullable=False),
@@ -158,12 +158,14 @@ instance_conflict = Table(
     Column("sop_instance_uid", _Uid, nullable=False),
     Column("study_instance_uid", _Uid, nullable=False),
     Column("patient_id", Text, nullable=False),
-    Column("sha256", _Sha256, nullable=False),
+    Column("digest", _Hash, nullable=False),
     Column("path", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("expired", UtcTime),
-    UniqueConstraint("sop_instance_uid", "sha256"),
+    UniqueConstraint(
+        "sop_instance_uid", "digest", name="uq_instance_conflict_sop_instance_uid_sha256"
+    ),
 )
 
 task = Table(
@@ -174,7 +176,7 @@ task = Table(
     Column("study_instance_uid", ForeignKey("study.study_instance_uid"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("route", Text, nullable=False),
-    Column("config_hash", _Sha256, nullable=False),
+    Column("config_hash", _Hash, nullable=False),
     Column("priority", Integer, nullable=False),
     # The earliest goes first: when the task was made, and as much later as its priority can wait.
     Column("turn", UtcTime, nullable=False),

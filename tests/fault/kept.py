@@ -1,22 +1,23 @@
 """What a data folder holds, to be compared with what a sender was acknowledged."""
 
-import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+
+from blake3 import blake3
 
 
 def known_datasets(data: Path) -> set[bytes]:
     """Return the encoded data sets that are in the ledger and whole in the store."""
     with closing(sqlite3.connect(data / "ledger.sqlite", timeout=30)) as ledger:
         rows = ledger.execute(
-            "SELECT sha256 FROM instance UNION SELECT sha256 FROM instance_conflict"
+            "SELECT digest FROM instance UNION SELECT digest FROM instance_conflict"
         )
         known = {row[0] for row in rows}
     kept = set()
     for path in (data / "objects").rglob("*.dcm"):
         content = path.read_bytes()
-        assert hashlib.sha256(content).hexdigest() == path.stem, "a file is not what its name says"
+        assert blake3(content).hexdigest() == path.stem, "a file is not what its name says"
         if path.stem in known:
             kept.add(dataset_of(content))
     return kept

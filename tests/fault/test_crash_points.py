@@ -79,7 +79,7 @@ def study_of(data, study, *, days):
     os.utime(stored.path, (at.timestamp(), at.timestamp()))
     engine = new_ledger(data)
     reception = Reception(called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=at)
-    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, digest=stored.digest)
     studies.complete(engine, study, [], now=at)
     engine.dispose()
     return stored.path

@@ -58,7 +58,7 @@ QUICK = (
     Mutant(
         name="stored under the peer's UID",
         file="node/store.py",
-        old="        digest = self._finished.sha256\n",
+        old="        digest = self._finished.digest\n",
         new="        import pydicom\n"
         "        digest = str(pydicom.dcmread(self._path, force=True).SOPInstanceUID)\n",
         caught=oracle.NOT_WHOLE,
@@ -68,7 +68,7 @@ QUICK = (
     Mutant(
         name="no duplicate check",
         file="node/ledger/instances.py",
-        old="    if any(each.sha256 == arrival.sha256 for each in held):\n",
+        old="    if any(each.digest == arrival.digest for each in held):\n",
         new="    if False:\n",
         caught=oracle.UNTAKEN,
         trial=kill_receiver,

@@ -60,7 +60,7 @@ def receive(data, database):
     reception = Reception(
         called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=datetime.now(UTC)
     )
-    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, digest=stored.digest)
     engine.dispose()
     return stored.path
 
@@ -95,7 +95,7 @@ def test_what_was_received_since_is_told_and_its_files_outlive_the_return(config
             words.split()
         )
     assert [read_header(path).sop_instance_uid for path in kept] == ["1.2.826.1.7.1"]
-    replaced = data / "ledger.sqlite.replaced-0006"
+    replaced = data / "ledger.sqlite.replaced-0007"
     assert ("1.2.826.1.7.1",) in plainly(replaced, "SELECT sop_instance_uid FROM instance")
 
 
@@ -108,7 +108,7 @@ def test_after_a_return_the_upgrade_can_be_made_again(config, pellucid):
     engine.dispose()
 
     rows = plainly(data / "ledger.sqlite", "SELECT version_num FROM alembic_version")
-    assert rows == [("0006",)]
+    assert rows == [("0007",)]
 
 
 def test_a_dry_run_changes_nothing_and_a_running_node_is_not_touched(config, pellucid):
@@ -120,7 +120,7 @@ def test_a_dry_run_changes_nothing_and_a_running_node_is_not_touched(config, pel
         code, _, complaint = pellucid("ledger", "restore", "--yes")
 
     assert (code, "another node works on" in complaint) == (1, True)
-    assert plainly(data / "ledger.sqlite", "SELECT version_num FROM alembic_version") == [("0006",)]
+    assert plainly(data / "ledger.sqlite", "SELECT version_num FROM alembic_version") == [("0007",)]
     assert not (data / "received-after-0003").exists()
 
 

@@ -52,7 +52,7 @@ def receive(engine, instance, content="a", *, pixels="", seconds=0, calling_ae="
         engine,
         instance,
         reception,
-        sha256=digest,
+        digest=digest,
         pixels_sha256=lambda path, _: path.name.partition("@")[2],
     )
 
@@ -196,7 +196,7 @@ def test_our_own_result_is_recorded_and_never_work(engine, tmp_path):
 def test_what_carries_our_device_uid_is_recorded_and_never_work(engine):
     reception = Reception(called_ae="P", calling_ae="PACS", address="10.0.0.1", at=LONG_AGO)
 
-    ours = Arrived(instance=make_instance(), reception=reception, sha256="0" * 64, is_ours=True)
+    ours = Arrived(instance=make_instance(), reception=reception, digest="0" * 64, is_ours=True)
     with engine.connect() as connection:
         assert instances.add_all(connection, [ours]) == [Added.OURS]
 

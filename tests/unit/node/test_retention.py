@@ -51,7 +51,7 @@ def arrived(engine, data, study, *, days):
     reception = Reception(
         called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=days_ago(days)
     )
-    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, digest=stored.digest)
     studies.complete(engine, study, [], now=days_ago(days))
     return stored.path
 
@@ -63,7 +63,7 @@ def analyzed(engine, data, study, *, days):
     reception = Reception(
         called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=days_ago(days)
     )
-    record_arrival(engine, read_header(stored.path), reception, sha256=stored.sha256)
+    record_arrival(engine, read_header(stored.path), reception, digest=stored.digest)
     planned = [PlannedTask(route="head", config_hash="ab")]
     studies.complete(engine, study, planned, now=days_ago(days))
     held = tasks.claim(engine, "w", days_ago(days))

@@ -1,12 +1,12 @@
 """The store: whole files or none."""
 
 import errno
-import hashlib
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from node import store
 from node.errors import StorageFullError
@@ -24,10 +24,10 @@ def files(root):
 def test_content_lies_under_its_hash(tmp_path):
     stored = store.write_durably(tmp_path, b"content")
 
-    assert stored.sha256 == hashlib.sha256(b"content").hexdigest()
-    assert stored.path == tmp_path / f"objects/sha256/{stored.sha256[:2]}/{stored.sha256}.dcm"
+    assert stored.digest == blake3(b"content").hexdigest()
+    assert stored.path == tmp_path / f"objects/blake3/{stored.digest[:2]}/{stored.digest}.dcm"
     assert stored.path.read_bytes() == b"content"
-    assert stored.path == store.path_of(tmp_path, stored.sha256)
+    assert stored.path == store.path_of(tmp_path, stored.digest)
 
 
 def test_the_same_content_is_stored_once(tmp_path):
@@ -133,7 +133,7 @@ def test_a_start_makes_every_folder_before_anyone_writes_into_one(tmp_path):
     sweep_at_start(engine, tmp_path)
     engine.dispose()
 
-    folders = [path.name for path in (tmp_path / "objects" / "sha256").iterdir()]
+    folders = [path.name for path in (tmp_path / "objects" / "blake3").iterdir()]
     assert sorted(folders) == [f"{number:02x}" for number in range(256)]
 
 
