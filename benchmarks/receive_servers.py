@@ -18,7 +18,6 @@ SENDER = "SENDER"
 _NODE = """
 [node]
 port = {port}
-receivers = 2
 bind = "127.0.0.1"
 data = "{data}"
 [storage]

@@ -193,3 +193,16 @@ def test_a_file_written_again_is_no_orphan_any_more(tmp_path):
 
     assert not store.remove_older(stored.path, moment)
     assert stored.path.exists()
+
+
+def test_files_of_earlier_versions_are_swept_like_the_rest(tmp_path):
+    new = store.write_durably(tmp_path, b"content").path
+    old = tmp_path / "objects" / "sha256" / "ab" / f"ab{'0' * 62}.dcm"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"older")
+    with store.Part(tmp_path) as part:
+        part.write(b"on its way")
+
+        found = set(store.files_before(tmp_path, LATER))
+
+    assert found == {new, old}
