@@ -9,6 +9,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -51,6 +52,8 @@ class Intake:
     def __init__(self) -> None:
         self._poll = select.epoll()
         self._served: dict[int, Served] = {}
+        #: Whose bytes may be here where the system does not see them.
+        self._pending: deque[Served] = deque()
         #: What else is waited for, and who is called then.
         self._listeners: dict[int, Callable[[], None]] = {}
         self._is_closed = False
@@ -69,6 +72,8 @@ class Intake:
         # In this order: of a connection that is closed already nothing stays here.
         self._poll.register(descriptor, select.EPOLLIN)
         self._served[descriptor] = served
+        if served.wire.is_pending():
+            self._pending.append(served)
 
     def drop(self, served: Served) -> None:
         """Read it no more; in the thread of the intake."""
@@ -86,11 +91,7 @@ class Intake:
         try:
             look = time.monotonic() + _LOOK_SECONDS
             while not self._is_closed:
-                for descriptor, _ in self._poll.poll(_LOOK_SECONDS):
-                    if (served := self._served.get(descriptor)) is not None:
-                        self._read_from(served)
-                    elif (hear := self._listeners.get(descriptor)) is not None:
-                        hear()
+                self._read_what_is_here()
                 if (now := time.monotonic()) > look:
                     self._look_after_all(now)
                     look = now + _LOOK_SECONDS
@@ -98,6 +99,17 @@ class Intake:
             # Whoever is read here would wait for ever: this process ends, and another one begins.
             logger.exception("the intake fails", extra={"event": "process_failed"})
             os._exit(1)
+
+    def _read_what_is_here(self) -> None:
+        for descriptor, _ in self._poll.poll(0 if self._pending else _LOOK_SECONDS):
+            if (served := self._served.get(descriptor)) is not None:
+                self._read_from(served)
+            elif (hear := self._listeners.get(descriptor)) is not None:
+                hear()
+        for _ in range(len(self._pending)):
+            served = self._pending.popleft()
+            if self._served.get(served.wire.fileno()) is served:
+                self._read_from(served)
 
     def _read_from(self, served: Served) -> None:
         wire = served.wire

@@ -27,7 +27,7 @@ from node.refusal import (
     refused_for,
 )
 from node.steps import Steps
-from node.store import Stored, Unkept
+from node.store import Unkept, path_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,12 @@ def _kept(landed: Landed, unkept: Unkept, how: Keeping) -> Steps[Arrived | int]:
     if status != SUCCESS:
         unread = wrong and status == CANNOT_UNDERSTAND
         return refused(status, wrong if unread else "identity", landed.reception)
+    path = path_of(how.data, landed.part.digest)
+    instance = _identified(structure, landed, path, wrong, strict=how.strict)
     yield
     stored = yield from unkept.keeping()
     return Arrived(
-        instance=_identified(structure, landed, stored, wrong, strict=how.strict),
+        instance=instance,
         reception=landed.reception,
         digest=stored.digest,
         pixels_sha256=pixels_sha256,
@@ -120,18 +122,18 @@ def _identity_status(structure: Structure, landed: Landed) -> int:
 
 
 def _identified(
-    structure: Structure, landed: Landed, stored: Stored, wrong: str, *, strict: bool
+    structure: Structure, landed: Landed, path: Path, wrong: str, *, strict: bool
 ) -> Instance:
     """Return what it is, with what is wrong with it."""
     syntax = landed.transfer_syntax_uid
     try:
-        instance = identify(structure, transfer_syntax_uid=syntax, path=stored.path)
+        instance = identify(structure, transfer_syntax_uid=syntax, path=path)
     except DamagedFileError as error:
         if strict:
             raise
         # Of a text that is no ASCII it can then be seen that it cannot be read.
         plain = without_character_set(structure)
-        instance = identify(plain, transfer_syntax_uid=syntax, path=stored.path)
+        instance = identify(plain, transfer_syntax_uid=syntax, path=path)
         wrong = wrong or str(error)
     return replace(instance, nonconformance=wrong) if wrong else instance
 

@@ -161,7 +161,7 @@ class Messages(Generic[A]):
         if request is not None and fragment.context_id in self._storable:
             self._begin_instance(request)
             return
-        if not self._kept:
+        if self._whole or not self._kept:
             raise ProtocolError("two messages share a PDU, and not both are C-STORE")
         self._is_other = True
         if command.has_data_set:

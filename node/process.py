@@ -1,6 +1,7 @@
 """What a process of the node asks of the kernel: die with the parent, no network, no core dump."""
 
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -79,6 +80,12 @@ def give_way() -> None:
 def prefer_as_memory_victim() -> None:
     """Ask the kernel to kill this process before others when the machine runs out of memory."""
     Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+
+
+def keep_what_is_loaded() -> None:
+    """Look for no garbage among what is here now: that costs a receiver a tenth of its time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _prctl(option: int, value: int) -> None:

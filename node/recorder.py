@@ -8,7 +8,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 from node.keeping import Keeping, concluded, keeping
@@ -56,8 +55,8 @@ class Recorder:
         self._link = link
         #: Open as long as all goes well: to open one costs more than to write a batch.
         self._connection: Connection | None = None
-        #: How many threads keep something large, and what they have kept.
-        self._large = 0
+        #: Threads that keep something large, by its number, and what they have kept.
+        self._large: dict[int, threading.Thread] = {}
         self._kept_large: deque[_Waiting] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
@@ -68,8 +67,10 @@ class Recorder:
     def run(self) -> None:
         """Keep what comes until the receiver closes the link, and finish that."""
         while self._is_heard or self._large:
-            self._poll.poll()
-            if batch := self._next_batch():
+            ready = dict(self._poll.poll())
+            batch = self._kept_since() if self._wake in ready else []
+            self._add_heard(batch)
+            if batch:
                 self._take(batch)
 
     def close(self) -> None:
@@ -77,16 +78,16 @@ class Recorder:
         self._forget_connection()
         os.close(self._wake)
 
-    def _next_batch(self) -> list[_Waiting]:
-        """Return what waits; what is large is begun with."""
-        batch = self._kept_since() if self._large else []
+    def _add_heard(self, batch: list[_Waiting]) -> None:
+        """Add what waits to be kept; what is large is begun with."""
         while self._is_heard and len(batch) < _LARGEST_BATCH:
             try:
                 message = self._link.recv(LONGEST_MESSAGE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except ConnectionError:
-                message = b""
+                # Told once, of what the other side has left unread; what it has sent follows.
+                continue
             if not message:
                 self._is_heard = False
                 self._poll.unregister(self._link)
@@ -96,12 +97,12 @@ class Recorder:
                 self._begin_large(waiting)
             else:
                 batch.append(waiting)
-        return batch
 
     def _begin_large(self, waiting: _Waiting) -> None:
         # Nobody else shall wait until it is walked and on the disk.
-        self._large += 1
-        threading.Thread(target=self._keep_large, args=(waiting,), daemon=True).start()
+        thread = threading.Thread(target=self._keep_large, args=(waiting,), daemon=True)
+        self._large[waiting.number] = thread
+        thread.start()
 
     def _keep_large(self, waiting: _Waiting) -> None:
         try:
@@ -116,10 +117,10 @@ class Recorder:
     def _kept_since(self) -> list[_Waiting]:
         """Return what is large and has been kept since this was last asked."""
         # In this order: whoever is missed here wakes once more.
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+        os.eventfd_read(self._wake)
         kept = [self._kept_large.popleft() for _ in range(len(self._kept_large))]
-        self._large -= len(kept)
+        for each in kept:
+            self._large.pop(each.number).join()
         return kept
 
     def _take(self, batch: Sequence[_Waiting]) -> None:

@@ -1,6 +1,5 @@
 """The process that keeps what a receiver has read."""
 
-import gc
 import logging
 import os
 import signal
@@ -11,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Protocol
 
 from node.ledger.engine import open_ledger
-from node.process import die_with_parent
+from node.process import die_with_parent, keep_what_is_loaded
 from node.quiet import quiet_libraries
 from node.receive import ReceiveSettings, keeping_of
 from node.recorder import Recorder
@@ -21,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Which the recorders of a node lock in turn, in the data folder.
 _TURN = "receiving.lock"
-_END_SECONDS = 10.0
+#: Less than the main process waits for a receiver, which has waited for its senders before.
+_END_SECONDS = 4.0
 _LOOK_SECONDS = 0.01
 
 
@@ -38,7 +38,7 @@ def recorder_process(
 ) -> Iterator[socket.socket]:
     """Run a recorder in a child of this process; give the receiver's end of the link to it.
 
-    A fork: the two share what is loaded. To be called while there is one thread, and in the
+    A fork: the two share what is loaded. To be called while there is one thread of Python, the
     one that lives as long as the process, with which the child dies. When the link is closed,
     the child finishes what it has, and is waited for.
 
@@ -55,9 +55,7 @@ def recorder_process(
             die_with_parent(parent)
             for each in (ours, *not_its_own):
                 each.close()
-            # What is here now stays: to look for garbage among it takes a tenth of the time.
-            gc.collect()
-            gc.freeze()
+            keep_what_is_loaded()
             record(settings, theirs)
         except BaseException:
             # Without its values, which may be of patients: see the formatter of the log.
@@ -96,7 +94,8 @@ def _wait_for_end(child: int) -> None:
     deadline = time.monotonic() + _END_SECONDS
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if time.monotonic() > deadline:
-            logger.warning("the recorder did not end in time and is killed")
+            extra = {"event": "process_killed", "child": "recorder"}
+            logger.warning("process did not end in time and is killed", extra=extra)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return

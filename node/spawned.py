@@ -3,7 +3,6 @@
 Each import is local: a receiver never loads what only workers need.
 """
 
-import gc
 import logging
 import signal
 import threading
@@ -14,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from node.log import LogStyle, configure_logging, tell_thread_errors
-from node.process import die_with_parent, forbid_core_dumps
+from node.process import die_with_parent, forbid_core_dumps, keep_what_is_loaded
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +45,7 @@ def receive(
         trust_uids()
 
         def tell() -> None:
-            # What is here now stays: to look for garbage among it costs a tenth of the time.
-            gc.collect()
-            gc.freeze()
+            keep_what_is_loaded()
             if ready is not None:
                 ready.send_bytes(b"ready")
                 ready.close()

@@ -8,7 +8,6 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from queue import SimpleQueue
 from typing import cast
@@ -159,8 +158,7 @@ class StoreScp:
         if whole.arriving is None:
             self._answer(whole, _NOTHING_SENT)
             return
-        with closing(whole.arriving) as arrival:
-            landed = arrival.land()
+        landed = whole.arriving.land()
         if isinstance(landed, Landed):
             self._recorder.keep(landed, partial(self._answer, whole))
         else:
@@ -168,6 +166,9 @@ class StoreScp:
 
     def _answer(self, whole: Whole[Arrival], status: int) -> None:
         """Answer a request, and read on if it was the last; never raises."""
+        if whole.arriving is not None:
+            # Not before: as long as it is open, no failure to write it out is forgotten.
+            whole.arriving.close()
         try:
             response = store_response(whole.request, status)
             self.wire.send(data_pdu(whole.context_id, response))

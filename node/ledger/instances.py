@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, String, bindparam, exists, selec
 
 from dicom_io.study import Instance
 from node.ledger import schema, studies
+from node.ledger.earlier_hash import adopt
 from node.ledger.engine import insert_missing, reading
 from node.ledger.prepared import all_columns, run
 from node.task import Reception, StudyState
@@ -202,7 +203,9 @@ def _admit(study: _Study, arrival: Arrived) -> Added:
         study.write()
         _set_aside(connection, arrival, held, reason)
         return Added.CONFLICT
-    if any(each.digest == arrival.digest for each in held):
+    if any(each.digest == arrival.digest for each in held) or adopt(
+        connection, held, arrival.instance.path, arrival.digest
+    ):
         study.write()
         _repeat(connection, arrival)
         return Added.DUPLICATE

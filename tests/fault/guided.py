@@ -88,6 +88,7 @@ def messages(content: bytes, _file: Path) -> None:
         for body in _bodies(content):
             taken = taking.take(memoryview(body))
             assert sum(map(len, taken.others)) <= len(content) + 6 * len(taken.others), "not sent"
+            assert not (taken.others and taken.whole), "two readers of one PDU"
             for whole in taken.whole:
                 if whole.arriving is not None:
                     whole.arriving.close()

@@ -58,7 +58,7 @@ class Minute:
     per_second: float
     delivered: int
     waiting: int
-    rss_mb: float
+    memory_mb: float
     threads: int
     descriptors: int
 
@@ -129,7 +129,7 @@ def told(minute, load, pacs, now: Vitals, new) -> Minute:
     line = Minute(
         minute=minute, instances=len(load.acknowledged), per_second=round(new / 60, 1),
         delivered=len(pacs.received), waiting=len(load.studies - delivered),
-        rss_mb=round(now.rss_mb, 1), threads=now.threads, descriptors=now.descriptors,
+        memory_mb=round(now.memory_mb, 1), threads=now.threads, descriptors=now.descriptors,
     )  # fmt: skip
     say(" ".join(f"{name}={value}" for name, value in asdict(line).items()))
     return line
@@ -238,8 +238,8 @@ def judged(load, data: Path, undelivered, lines: list[Minute], end: Vitals) -> l
     if not load.acknowledged or not load.studies:
         wrong.append("nothing was acknowledged: the load is none")
     third = max(1, len(lines) // 3)
-    first = sum(line.rss_mb for line in lines[:third]) / third
-    last = sum(line.rss_mb for line in lines[-third:]) / third
+    first = sum(line.memory_mb for line in lines[:third]) / third
+    last = sum(line.memory_mb for line in lines[-third:]) / third
     if last > first + MOST_GROWTH_MB:
         wrong.append(f"memory grows: {first:.0f} MB in the first third, {last:.0f} in the last")
     wrong += [

@@ -105,21 +105,21 @@ def test_a_pdu_that_drips_ends_its_association_within_25_seconds(target):
     [MONSTROUS, *(pytest.param(n, marks=pytest.mark.fault) for n in (1 << 30, (1 << 16) + 1))],
 )
 def test_a_monstrous_pdu_before_any_association_is_closed_after_its_head(target, claimed):
-    before = target.now.rss_mb
+    before = target.now.memory_mb
     for _ in range(20):
         with Connection(target.port, ATTACKER) as connection:
             connection.send(pdu(ASSOCIATE_RQ, b"", length=claimed))
             wait = seconds_of(connection.until_closed)
             assert wait <= LONGEST_WAIT
 
-    assert target.now.rss_mb - before < NOTHING_MB
+    assert target.now.memory_mb - before < NOTHING_MB
     target.serves()
     target.has_nothing_left_over()
 
 
 @pytest.mark.parametrize("kind", [P_DATA, RELEASE_RQ, ABORT, ASSOCIATE_RQ, 0x99])
 def test_a_monstrous_pdu_in_an_association_is_closed_after_its_head(target, kind):
-    before = target.now.rss_mb
+    before = target.now.memory_mb
     for _ in range(10):
         with Connection(target.port, ATTACKER) as connection:
             assert connection.associate()
@@ -127,13 +127,13 @@ def test_a_monstrous_pdu_in_an_association_is_closed_after_its_head(target, kind
             wait = seconds_of(connection.until_closed)
             assert wait <= LONGEST_WAIT
 
-    assert target.now.rss_mb - before < NOTHING_MB
+    assert target.now.memory_mb - before < NOTHING_MB
     target.serves()
     target.has_nothing_left_over()
 
 
 def test_a_command_set_without_end_fills_no_memory(target):
-    before = target.now.rss_mb
+    before = target.now.memory_mb
     piece = p_data(fragment(STORE_CONTEXT, COMMAND, bytes(1 << 15)))
 
     with Connection(target.port, ATTACKER) as connection:
@@ -143,7 +143,7 @@ def test_a_command_set_without_end_fills_no_memory(target):
             taken += 1
 
     assert taken < 2000, "64 MB of one command set were taken"
-    assert target.now.rss_mb - before < NOTHING_MB
+    assert target.now.memory_mb - before < NOTHING_MB
     target.serves()
     target.has_nothing_left_over()
 
@@ -159,7 +159,7 @@ def test_a_data_set_beyond_all_room_is_refused_and_fills_neither_memory_nor_disk
         for _ in range(8 << 10):
             assert connection.send(piece)
         connection.send(p_data(fragment(STORE_CONTEXT, LAST, b"")))
-        assert target.now.rss_mb - target.before.rss_mb < 64
+        assert target.now.memory_mb - target.before.memory_mb < 64
         assert connection.status() == 0xA700
 
     target.has_nothing_left_over()
@@ -172,7 +172,7 @@ def test_fifty_parallel_senders_of_one_peer_are_all_served(start):
     sent = stored_in_parallel(target.port)
 
     target.keeps(sent)
-    assert target.now.rss_mb < 300
+    assert target.now.memory_mb < 300
     target.has_nothing_left_over()
 
 
@@ -217,7 +217,7 @@ def stored_in_parallel(port):
 
 
 def test_a_sender_that_reads_no_answers_harms_only_itself(target):
-    before = target.now.rss_mb
+    before = target.now.memory_mb
 
     with Connection(target.port, ATTACKER, 3) as deaf:
         assert deaf.associate()
@@ -225,7 +225,7 @@ def test_a_sender_that_reads_no_answers_harms_only_itself(target):
         while asked < 2000 and deaf.send(p_data(ECHO)):
             asked += 1
         target.serves()
-        assert target.now.rss_mb - before < 64
+        assert target.now.memory_mb - before < 64
 
     target.has_nothing_left_over()
 

@@ -48,7 +48,7 @@ def fuzz(target, seed, *, count):
             raise
 
     assert stored > count / 50, "the cases are broken so much that nothing was ever stored"
-    assert target.now.rss_mb <= target.before.rss_mb + 80
+    assert target.now.memory_mb <= target.before.memory_mb + 80
     target.has_nothing_left_over()
 
 

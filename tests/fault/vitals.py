@@ -13,7 +13,8 @@ class Vitals:
 
     threads: int
     descriptors: int
-    rss_mb: float
+    #: Of physical memory; what processes share is counted once.
+    memory_mb: float
 
 
 def vitals(pid: int) -> Vitals:
@@ -22,7 +23,7 @@ def vitals(pid: int) -> Vitals:
     return Vitals(
         threads=sum(one.threads for one in each),
         descriptors=sum(one.descriptors for one in each),
-        rss_mb=sum(one.rss_mb for one in each),
+        memory_mb=sum(one.memory_mb for one in each),
     )
 
 
@@ -47,12 +48,17 @@ def no_more_than(now: Vitals, before: Vitals) -> bool:
 def _of_one(pid: int) -> Vitals | None:
     folder = Path(f"/proc/{pid}")
     try:
-        status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+        status, memory = (_lines(folder / name) for name in ("status", "smaps_rollup"))
         descriptors = len(list((folder / "fd").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return None
     return Vitals(
         threads=int(status.get("Threads", 0)),
         descriptors=descriptors,
-        rss_mb=int(status.get("VmRSS", "0 kB").split()[0]) / 1024,
+        # The proportional set size (proc_pid_smaps(5)).
+        memory_mb=int(memory.get("Pss", "0 kB").split()[0]) / 1024,
     )
+
+
+def _lines(file: Path) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)

@@ -100,6 +100,16 @@ def test_what_never_pauses_keeps_no_other_waiting(intake, association, other):
     until(lambda: other.taken, seconds=SOON)
 
 
+def test_what_lies_decrypted_where_the_system_does_not_see_it_is_read(intake, association):
+    hidden = [(P_DATA, memoryview(b"hidden"))]
+    association.wire.is_pending = lambda: bool(hidden)
+    association.wire.next_pdu = lambda: hidden.pop() if hidden else None
+
+    intake.read(association)
+
+    until(lambda: association.taken == [(P_DATA, b"hidden")], seconds=SOON)
+
+
 def test_a_peer_that_closes_ends_its_association_alone(intake, association, other):
     intake.read(association)
     intake.read(other)

@@ -1,5 +1,6 @@
 """What an arrival means: new, repeated, replaced, in conflict, ours."""
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,6 +104,29 @@ def test_each_generation_stays_readable_as_it_was(engine):
 
     assert instances.of_study(engine, STUDY, 1) == (make_instance(),)
     assert instances.of_study(engine, STUDY, 2) == (corrected, late)
+
+
+@pytest.mark.parametrize(
+    ("content", "meaning", "state"),
+    [
+        (b"the same", Added.DUPLICATE, StudyState.COMPLETE),
+        (b"changed", Added.REPLACED, StudyState.RECEIVING),
+    ],
+)
+def test_what_was_known_by_its_sha256_is_known_again(engine, tmp_path, content, meaning, state):
+    before = make_instance(path=Path("/data/objects/sha256/ab/old.dcm"))
+    reception = Reception(called_ae="PELLUCID", calling_ae="CT1", address="", at=LONG_AGO)
+    known_as = hashlib.sha256(b"the same").hexdigest()
+    record_arrival(engine, before, reception, digest=known_as)
+    complete(engine)
+    file = tmp_path / "new.dcm"
+    file.write_bytes(content)
+
+    again = record_arrival(engine, replace(before, path=file), reception, digest="cd" * 32)
+
+    assert (again, studies.state(engine, STUDY)) == (meaning, state)
+    current = [row for row in rows(engine, schema.instance) if row.replaced_in is None]
+    assert [(row.digest, row.path) for row in current] == [("cd" * 32, str(file))]
 
 
 def test_changed_pixels_open_a_study_again_and_same_pixels_do_not(engine):

@@ -169,13 +169,18 @@ def test_a_store_over_a_context_that_is_not_for_storage_is_not_ours(peer):
         [piece(element(0x0100, b"\1\0"), is_command=True, is_last=True)],
         [whole_command(0x0030, has_data_set=False, context=OTHER) + whole_command()],
         [whole_command(), piece(b"x", is_last=True) + whole_command(0x0030, context=OTHER)],
+        [
+            whole_command()
+            + piece(b"x", is_last=True)
+            + whole_command(0x0030, has_data_set=False, context=OTHER)
+        ],
         [b"\0\0\0\xff\1\0"],
         [b"\0\0\0\1\1"],
         [b"\0\0"],
     ],
     ids=[
         "data first", "two commands", "another context", "no command", "half a command",
-        "echo, then store", "store, then echo", "beyond the PDU", "no room", "cut",
+        "echo, then store", "store, then echo", "both in one", "beyond the PDU", "no room", "cut",
     ],
 )  # fmt: skip
 def test_what_makes_no_message_is_a_breach(peer, pdus):

@@ -188,6 +188,25 @@ def test_what_waits_is_kept_before_the_recorder_ends(ledger, tmp_path):
     assert len(instances.of_study(ledger, STUDY)) == 50
 
 
+def test_what_is_on_its_way_is_kept_though_answers_are_unread(ledger, tmp_path):
+    path = tmp_path / "turn"
+    with (
+        path.open("ab") as turn,
+        path.open("ab") as other,
+        recording(ledger, tmp_path, turn) as link,
+    ):
+        link.keep(landed(tmp_path, 0), lambda status: None)
+        until(lambda: instances.of_study(ledger, STUDY), seconds=30)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for number in range(1, 30):
+            link.keep(landed(tmp_path, number), lambda status: None)
+        until(lambda: threads_that_wait_for(path), seconds=30)
+        link.close()
+        fcntl.flock(other, fcntl.LOCK_UN)
+
+    assert len(instances.of_study(ledger, STUDY)) == 30
+
+
 def test_more_than_may_be_on_its_way_waits_here_and_blocks_nobody(tmp_path):
     ours, theirs = link_ends()
     with closing(RecorderLink(ours)) as link, theirs:
