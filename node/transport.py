@@ -7,6 +7,7 @@ import logging
 import queue
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import cast
@@ -85,7 +86,7 @@ class Connection(AssociationSocket):
             here = AddressInformation.from_tuple(wire.getsockname())
             self.assoc.requestor.address_info = here
             # Where only the first to ask hears of the end, others wait for an answer in vain.
-            self.assoc.dimse.msg_queue = _Messages()
+            self.assoc.dimse.msg_queue = _Messages(self.assoc._reactor_checkpoint)  # noqa: SLF001 (no public name)
             self.assoc.bind(evt.EVT_PDU_RECV, _hear_of_release)
             self._is_connected = True
             evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": address})
@@ -158,12 +159,27 @@ class Connection(AssociationSocket):
 
 
 class _Messages(queue.Queue[_QueueItem]):
-    """What a peer has sent; that there will be no more is told to everyone who asks."""
+    """What a peer has sent; that there will be no more is told to everyone who asks.
+
+    Parameters
+    ----------
+    is_free
+        Set while nobody waits for an answer. pynetdicom's own thread, which looks for requests and
+        does not wait for any, may then take what is here; between its look at this and its look
+        here an answer may come.
+    """
+
+    def __init__(self, is_free: threading.Event) -> None:
+        super().__init__()
+        self._is_free = is_free
 
     def get(self, block: bool = True, timeout: float | None = None) -> _QueueItem:
         item = super().get(block, timeout)
-        if item[1] is None:
+        is_for_another = not block and not self._is_free.is_set()
+        if item[1] is None or is_for_another:
             self.put(item)
+        if is_for_another:
+            raise queue.Empty
         return item
 
 

@@ -68,8 +68,8 @@ QUICK = (
     Mutant(
         name="no duplicate check",
         file="node/ledger/instances.py",
-        old="    if any(each.digest == arrival.digest for each in held):\n",
-        new="    if False:\n",
+        old="    if any(each.digest == arrival.digest for each in held) or adopt(\n",
+        new="    if adopt(\n",
         caught=oracle.UNTAKEN,
         trial=kill_receiver,
         point="pellucid.ledger.instance_committed",

@@ -1,5 +1,7 @@
 """Connections end in many ways: whoever waits for an answer hears of it at once."""
 
+import contextlib
+import queue
 import select
 import socket
 import ssl
@@ -17,7 +19,7 @@ from pynetdicom.transport import T_CONNECT, AddressInformation
 
 from node.peer import AssociationLostError, Timeouts, send_files
 from node.tls import PeerTls, client_context
-from node.transport import Connection, Entity
+from node.transport import Connection, Entity, _Messages
 from tests.certificates import authority
 from tests.unit.node.test_peer import peer_at, scp, write_object
 from tests.wait import until
@@ -141,3 +143,37 @@ def test_record_that_holds_nothing_for_us_is_nothing_to_read(tmp_path):
     assert bytes(wire.recv(3) + wire.recv(3)) == b"answer"
     wire.close()
     there.connection.close()
+
+
+def test_who_waits_for_an_answer_gets_it_though_another_looks_for_requests():
+    is_free, told = threading.Event(), []
+    messages = _Messages(is_free)
+    waiting = threading.Thread(target=lambda: told.append(messages.get(timeout=20)))
+    looks = threading.Event()
+
+    def look():
+        while not told:
+            with contextlib.suppress(queue.Empty):
+                messages.get(block=False)
+            looks.set()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert looks.wait(20)
+    messages.put((1, "answer"))
+    waiting.start()
+    for thread in (waiting, looking):
+        thread.join(30)
+
+    assert told == [(1, "answer")]
+
+
+def test_a_request_goes_to_who_looks_for_it():
+    is_free = threading.Event()
+    is_free.set()
+    messages = _Messages(is_free)
+    messages.put((1, "request"))
+
+    assert messages.get(block=False) == (1, "request")
+    with pytest.raises(queue.Empty):
+        messages.get(block=False)
