@@ -91,6 +91,9 @@ class StoreScp:
         if state != _ESTABLISHED:
             self._read_for_pynetdicom()
             return
+        if not self._dul.event_queue.empty():
+            # It takes one at a time, and one of them may end the association, or be answered.
+            return
         # The association's own thread has nothing to do meanwhile, and would look all the time.
         checkpoint = self._association._reactor_checkpoint  # noqa: SLF001 (no public hook)
         checkpoint.clear()

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -32,6 +33,18 @@ from tests.build_wire import (
     sender,
     store,
     store_bytes,
+)
+from tests.fault.pdu import (
+    COMMAND,
+    ECHO_CONTEXT,
+    LAST,
+    P_DATA,
+    Connection,
+    echo_command,
+    elements_of,
+    fragment,
+    p_data,
+    store_pdus,
 )
 from tests.peers import require
 from tests.wait import until
@@ -305,6 +318,30 @@ def test_nothing_of_the_patient_reaches_the_log(port, caplog, capfd):
     told = caplog.text + str([vars(record) for record in caplog.records])
     assert "instance refused" in told
     assert "CANARY" not in (told + printed.out + printed.err).upper()
+
+
+def test_an_echo_in_fragments_is_answered_and_what_is_no_command_ends_at_once(port):
+    pieces = [echo_command(1)[at : at + 24] for at in range(0, 72, 24)]
+    last = len(pieces) - 1
+    with Connection(port, "127.0.0.1", 10) as connection:
+        assert connection.associate()
+        for number, piece in enumerate(pieces):
+            flags = COMMAND | LAST if number == last else COMMAND
+            connection.send(p_data(fragment(ECHO_CONTEXT, flags, piece)))
+        assert connection.status() == 0x0000
+
+        for number, piece in enumerate(pieces):
+            flags = COMMAND | LAST if number == last else COMMAND
+            connection.send(p_data(fragment(ECHO_CONTEXT, flags, piece)))
+        connection.send(p_data(fragment(ECHO_CONTEXT, COMMAND | LAST, b"no command")))
+        for pdu in store_pdus(image(), message=3, size=333):
+            connection.send(pdu)
+        statuses = []
+        while (answer := connection.read()) is not None and answer[0] == P_DATA:
+            statuses.append(elements_of(answer[1][6:])[0x0100])
+
+    # The echo may be answered, but nothing that came behind the breach.
+    assert struct.pack("<H", 0x8001) not in statuses
 
 
 def test_the_receiver_loads_no_torch():
