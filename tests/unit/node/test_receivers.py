@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import active_children
 
@@ -45,16 +46,22 @@ def is_taken(port):
         return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_receivers_take_connections_when_they_are_returned(settings, birth):
-    sockets, receivers = start_receivers(settings, birth, count=2)
+@contextmanager
+def started(settings, birth, count):
+    """Give the port and the processes of receivers; none of them stays."""
+    sockets, receivers = start_receivers(settings, birth, count=count)
     try:
-        with sender(sockets.port) as association:
-            status = store(association, image("1.2.3.4.1"))
+        yield sockets.port, [each.process for each in receivers]
     finally:
         for each in receivers:
             each.process.kill()
             each.process.join()
         sockets.close()
+
+
+def test_receivers_take_connections_when_they_are_returned(settings, birth):
+    with started(settings, birth, 2) as (port, receivers), sender(port) as association:
+        status = store(association, image("1.2.3.4.1"))
 
     assert (status, len(receivers)) == (0x0000, 2)
 
@@ -80,35 +87,25 @@ def test_a_start_that_hangs_ends_in_time_and_leaves_nobody(settings, birth):
 
 
 def test_a_receiver_ends_when_what_keeps_for_it_is_gone(settings, birth):
-    sockets, (receiver,) = start_receivers(settings, birth, count=1)
-    try:
-        (recorder,) = descendants(receiver.process.pid)
+    with started(settings, birth, 1) as (_, (receiver,)):
+        (recorder,) = descendants(receiver.pid)
         os.kill(recorder, signal.SIGKILL)
-        receiver.process.join(20)
-        code = receiver.process.exitcode
-    finally:
-        receiver.process.kill()
-        receiver.process.join()
-        sockets.close()
+        receiver.join(20)
+        code = receiver.exitcode
 
     assert code == 1
 
 
 def test_a_receiver_that_is_told_to_end_waits_until_all_is_kept(settings, birth):
-    sockets, (receiver,) = start_receivers(settings, birth, count=1)
-    try:
-        (recorder,) = descendants(receiver.process.pid)
+    with started(settings, birth, 1) as (_, (receiver,)):
+        (recorder,) = descendants(receiver.pid)
         # It has stopped for a while, as one that waits for its disk.
         os.kill(recorder, signal.SIGSTOP)
         receiver.terminate()
         time.sleep(1)
-        waits = receiver.process.is_alive()
+        waits = receiver.is_alive()
         os.kill(recorder, signal.SIGCONT)
-        receiver.process.join(20)
-        code = receiver.process.exitcode
-    finally:
-        receiver.process.kill()
-        receiver.process.join()
-        sockets.close()
+        receiver.join(20)
+        code = receiver.exitcode
 
     assert (waits, code) == (True, 0)

@@ -161,6 +161,23 @@ def test_what_is_large_is_kept_before_the_recorder_ends(ledger, tmp_path):
     assert len(instances.of_study(ledger, STUDY)) == 1
 
 
+def test_a_wake_up_that_comes_late_is_seen_and_over(ledger, tmp_path):
+    ours, theirs = link_ends()
+    how = Keeping(data=tmp_path, device_uid=DEVICE_UID, strict=True)
+    with ours, theirs, (tmp_path / "turn").open("ab") as turn:
+        recorder = Recorder(ledger, turn, how, theirs)
+        with closing(recorder):
+            thread = threading.Thread(target=recorder.run)
+            thread.start()
+            # As of something large that was answered for before its thread could say so.
+            os.eventfd_write(recorder._wake, 1)
+            try:
+                until(lambda: not select.select([recorder._wake], [], [], 0)[0], seconds=20)
+            finally:
+                ours.close()
+                thread.join(SOON)
+
+
 def pixels(count):
     """Return the attributes of an image of so many bytes of pixels."""
     rows = count // 2048
