@@ -88,7 +88,6 @@ def _kept(landed: Landed, unkept: Unkept, how: Keeping) -> Steps[Arrived | int]:
         return refused(status, wrong if unread else "identity", landed.reception)
     path = path_of(how.data, landed.part.digest)
     instance = _identified(structure, landed, path, wrong, strict=how.strict)
-    yield
     stored = yield from unkept.keeping()
     return Arrived(
         instance=instance,

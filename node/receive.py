@@ -26,6 +26,7 @@ from node.intake import Intake
 from node.keeping import Keeping
 from node.ledger.engine import Engine, open_ledger
 from node.listening import Sockets
+from node.proposals import Proposals
 from node.quiet import quiet_libraries
 from node.recorder_link import RecorderLink
 from node.store_scp import StoreScp
@@ -171,7 +172,7 @@ def _serving(
         GuardedServer,
         _entity(settings),
         doorman=doorman,
-        serve=partial(_read, begin=begin, intake=intake, recorder=recorder),
+        serve=partial(_read, begin=begin, intake=intake, recorder=recorder, proposals=Proposals()),
         on_commitment=partial(on_commitment, settings=settings, engine=engine),
     )
 
@@ -204,9 +205,16 @@ def _read(
     begin: Callable[..., Arrival],
     intake: Intake,
     recorder: RecorderLink,
+    proposals: Proposals,
 ) -> None:
     """Have an association read in the place of pynetdicom."""
-    StoreScp(association, partial(begin, association), intake=intake, recorder=recorder)
+    StoreScp(
+        association,
+        partial(begin, association),
+        intake=intake,
+        recorder=recorder,
+        proposals=proposals,
+    )
 
 
 def _begun(

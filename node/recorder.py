@@ -1,4 +1,4 @@
-"""What has landed made durable and entered into the ledger, as much in one transaction as waits."""
+"""What has landed made durable, and entered into the ledger as much at once as is durable."""
 
 import fcntl
 import logging
@@ -7,7 +7,8 @@ import select
 import socket
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from node.keeping import Keeping, concluded, keeping
@@ -16,22 +17,22 @@ from node.ledger import instances
 from node.ledger.engine import Connection, Engine
 from node.ledger.instances import Added, Arrived
 from node.recorder_link import LONGEST_MESSAGE, answer
-from node.steps import Steps, side_by_side
+from node.steps import Steps, at_once
+from node.syncs import Syncs
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_BATCH = 64
 #: An object of more bytes takes its time, in a thread of its own.
 _LARGE = 1 << 21
 
 
-class _Waiting(NamedTuple):
-    """One instance, and by which number it is answered for."""
+class _Kept(NamedTuple):
+    """One instance that is durable, or refused."""
 
+    #: By which its sender waits for an answer.
     number: int
     landed: Landed
-    #: Durable already, or refused; None: to be kept.
-    kept: Arrived | int | None = None
+    result: Arrived | int
 
 
 class Recorder:
@@ -55,93 +56,114 @@ class Recorder:
         self._link = link
         #: Open as long as all goes well: to open one costs more than to write a batch.
         self._connection: Connection | None = None
+        self._syncs = Syncs()
+        self._kept: list[_Kept] = []
+        #: How many have been heard of, and not been answered for.
+        self._going = 0
         #: Threads that keep something large, by its number, and what they have kept.
         self._large: dict[int, threading.Thread] = {}
-        self._kept_large: deque[_Waiting] = deque()
+        self._kept_large: deque[_Kept] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.poll()
-        self._poll.register(self._wake, select.POLLIN)
-        self._poll.register(self._link, select.POLLIN)
         self._is_heard = True
+        self._hearing: dict[int, Callable[[], None]] = {
+            self._wake: self._hear_of_large,
+            self._syncs.fileno(): self._syncs.hear,
+            self._link.fileno(): self._hear,
+        }
+        self._poll = select.poll()
+        for descriptor in self._hearing:
+            if descriptor >= 0:
+                self._poll.register(descriptor, select.POLLIN)
 
     def run(self) -> None:
         """Keep what comes until the receiver closes the link, and finish that."""
-        while self._is_heard or self._large:
-            ready = dict(self._poll.poll())
-            batch = self._kept_since() if self._wake in ready else []
-            self._add_heard(batch)
-            if batch:
-                self._take(batch)
+        while self._is_heard or self._going:
+            for descriptor, _ in self._poll.poll():
+                self._hearing[descriptor]()
+            if self._kept:
+                kept, self._kept = self._kept, []
+                self._answer_for(kept)
 
     def close(self) -> None:
         """Let go of what it holds."""
         self._forget_connection()
         os.close(self._wake)
 
-    def _add_heard(self, batch: list[_Waiting]) -> None:
-        """Add what waits to be kept; what is large is begun with."""
-        while self._is_heard and len(batch) < _LARGEST_BATCH:
+    def _hear(self) -> None:
+        """Begin to keep what the receiver hands on."""
+        while True:
             try:
                 message = self._link.recv(LONGEST_MESSAGE, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                break
+                return
             except ConnectionError:
                 # Told once, of what the other side has left unread; what it has sent follows.
                 continue
             if not message:
                 self._is_heard = False
                 self._poll.unregister(self._link)
-                break
-            waiting = _Waiting(*from_message(message))
-            if waiting.landed.part.size > _LARGE:
-                self._begin_large(waiting)
-            else:
-                batch.append(waiting)
+                return
+            self._begin(*from_message(message))
 
-    def _begin_large(self, waiting: _Waiting) -> None:
-        # Nobody else shall wait until it is walked and on the disk.
-        thread = threading.Thread(target=self._keep_large, args=(waiting,), daemon=True)
-        self._large[waiting.number] = thread
+    def _begin(self, number: int, landed: Landed) -> None:
+        self._going += 1
+        if landed.part.size <= _LARGE:
+            self._go_on(number, landed, keeping(landed, self._how))
+            return
+        # Nobody else shall wait until it is walked.
+        thread = threading.Thread(target=self._keep_large, args=(number, landed), daemon=True)
+        self._large[number] = thread
         thread.start()
 
-    def _keep_large(self, waiting: _Waiting) -> None:
+    def _go_on(
+        self,
+        number: int,
+        landed: Landed,
+        steps: Steps[Arrived | int],
+        failure: Exception | None = None,
+    ) -> None:
+        """Keep one as far as it goes without a wait for the disk: others go on meanwhile."""
         try:
-            (kept,) = side_by_side([keeping(waiting.landed, self._how)])
-            self._kept_large.append(waiting._replace(kept=kept))
+            descriptor = next(steps) if failure is None else steps.throw(failure)
+        except StopIteration as end:
+            self._kept.append(_Kept(number, landed, end.value))
+        else:
+            self._syncs.begin(descriptor, partial(self._go_on, number, landed, steps))
+
+    def _keep_large(self, number: int, landed: Landed) -> None:
+        try:
+            self._kept_large.append(_Kept(number, landed, at_once(keeping(landed, self._how))))
             os.eventfd_write(self._wake, 1)
         except BaseException:
             # Whoever waits would wait for ever: this process ends, and another one begins.
             logger.exception("the recorder fails", extra={"event": "process_failed"})
             os._exit(1)
 
-    def _kept_since(self) -> list[_Waiting]:
-        """Return what is large and has been kept since this was last asked."""
+    def _hear_of_large(self) -> None:
         # In this order: whoever is missed here wakes once more.
         os.eventfd_read(self._wake)
-        kept = [self._kept_large.popleft() for _ in range(len(self._kept_large))]
-        for each in kept:
-            self._large.pop(each.number).join()
-        return kept
+        for _ in range(len(self._kept_large)):
+            kept = self._kept_large.popleft()
+            self._large.pop(kept.number).join()
+            self._kept.append(kept)
 
-    def _take(self, batch: Sequence[_Waiting]) -> None:
-        kept = side_by_side(map(self._keeping, batch))
-        arrived = [each for each in kept if isinstance(each, Arrived)]
+    def _answer_for(self, kept: Sequence[_Kept]) -> None:
+        """Enter what is durable into the ledger, and say what has become of each."""
+        arrived = [each.result for each in kept if isinstance(each.result, Arrived)]
         meanings = iter(self._record_in_turn(arrived) if arrived else ())
-        for each, one in zip(batch, kept, strict=True):
-            status = one if isinstance(one, int) else concluded(each.landed, one, next(meanings))
-            self._tell(each, status)
+        for number, landed, result in kept:
+            status = (
+                result if isinstance(result, int) else concluded(landed, result, next(meanings))
+            )
+            self._tell(number, status)
+        self._going -= len(kept)
 
-    def _tell(self, waiting: _Waiting, status: int) -> None:
+    def _tell(self, number: int, status: int) -> None:
         try:
-            self._link.send(answer(waiting.number, status))
+            self._link.send(answer(number, status))
         except ConnectionError:
             # The receiver is gone, and whoever it has received from knows it.
             return
-
-    def _keeping(self, waiting: _Waiting) -> Steps[Arrived | int]:
-        if waiting.kept is not None:
-            return waiting.kept
-        return (yield from keeping(waiting.landed, self._how))
 
     def _record_in_turn(self, arrived: Sequence[Arrived]) -> list[Added | Exception]:
         """Return what each arrival meant when it is committed, or why it is not."""

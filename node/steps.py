@@ -1,30 +1,29 @@
-"""Work in steps that many can take side by side, so that what one waits for serves all."""
+"""Work that pauses wherever something must be durable before it goes on."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import TypeVar
+
+from node.syncs import synced
 
 T = TypeVar("T")
 
-#: Pauses between its steps, and returns its result.
-Steps = Generator[None, None, T]
+#: Yields the descriptor to sync (fsync), has a failure of that thrown in, and returns its result.
+Steps = Generator[int, None, T]
 
 
-def side_by_side(all_steps: Iterable[Steps[T]]) -> list[T]:
-    """Return the results of all; everybody has taken a step before anybody takes the next.
+def at_once(steps: Steps[T]) -> T:
+    """Return the result, having waited for each sync.
 
     Raises
     ------
     Exception
-        Whatever a step raises; the others are closed where they are.
+        Whatever the work raises.
     """
-    results: dict[int, T] = {}
-    going = dict(enumerate(all_steps))
-    count = len(going)
-    while going:
-        for number, steps in list(going.items()):
-            try:
-                next(steps)
-            except StopIteration as end:
-                results[number] = end.value
-                del going[number]
-    return [results[number] for number in range(count)]
+    try:
+        descriptor = next(steps)
+        while True:
+            failure = synced(descriptor)
+            descriptor = next(steps) if failure is None else steps.throw(failure)
+    except StopIteration as end:
+        result: T = end.value
+        return result

@@ -19,7 +19,7 @@ from typing import NoReturn, Self
 from blake3 import blake3
 
 from node.errors import StorageFullError
-from node.steps import Steps, side_by_side
+from node.steps import Steps, at_once
 
 #: Disk full, quota used up, no descriptors left: the sender may try again later.
 _EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
@@ -167,24 +167,21 @@ class Unkept:
     def keeping(self) -> Steps[Stored]:
         """Return where the content lies for good, at last: ``root/objects/blake3/ab/<hash>.dcm``.
 
-        Fsync, rename, fsync of the folder, each a step: where many take them side by side, one
-        commit of the file system's journal serves all. The same content is stored once.
+        Fsync, rename, fsync of the folder. The same content is stored once.
         """
         digest = self._finished.digest
         path = path_of(self._root, digest)
         sys.audit("pellucid.store.part_written")
         try:
-            os.fsync(self._descriptor)
+            yield self._descriptor
             sys.audit("pellucid.store.part_synced")
-            yield
             with _locked(path.parent, fcntl.LOCK_SH) as folder:
                 # Also over what is there: its age is what protects a file from a sweep until its
                 # row is written, and what the disk may have spoiled meanwhile is mended.
                 self._path.rename(path)
                 self._is_kept = True
                 sys.audit("pellucid.store.renamed")
-                yield
-                os.fsync(folder)
+                yield folder
         except OSError as error:
             _raise_in_words(error)
         sys.audit("pellucid.store.folder_synced")
@@ -203,8 +200,7 @@ def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored
         part.write(content)
         finished = part.finish()
     with Unkept(root, finished) as unkept:
-        (stored,) = side_by_side([unkept.keeping()])
-    return stored
+        return at_once(unkept.keeping())
 
 
 def make_folders(root: Path) -> None:

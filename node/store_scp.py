@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import cast
 
 from pynetdicom.association import Association
+from pynetdicom.pdu import PDU
 from pynetdicom.transport import AssociationSocket
 
 from node.arrival import Arrival
@@ -21,8 +22,9 @@ from node.commitment import PUSH_MODEL
 from node.intake import Intake
 from node.landed import Landed
 from node.messages import Messages, Whole
+from node.proposals import Proposals
 from node.recorder_link import RecorderLink
-from node.upper_layer import P_DATA, ProtocolError, Wire, data_pdu, pdu_head
+from node.upper_layer import A_ASSOCIATE_RQ, P_DATA, ProtocolError, Wire, data_pdu, pdu_head
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ _LARGEST_REQUEST = 1 << 16
 _ESTABLISHED = "Sta6"
 #: Ended by either side; only the connection is still open.
 _ENDED = "Sta13"
-#: A PDU is invalid (PS3.8 table 9-10).
+#: An A-ASSOCIATE-RQ PDU has come, a PDU is invalid (PS3.8 table 9-10).
+_PROPOSED = "Evt6"
 _INVALID = "Evt19"
 #: PS3.7 9.1.1.1: a request to store that no data set follows.
 _NOTHING_SENT = 0xC000
@@ -53,6 +56,8 @@ class StoreScp:
         Called for every C-STORE request.
     intake, recorder
         Who reads, and who has what has come kept.
+    proposals
+        What was proposed before is not decoded anew.
     """
 
     def __init__(
@@ -62,11 +67,13 @@ class StoreScp:
         *,
         intake: Intake,
         recorder: RecorderLink,
+        proposals: Proposals,
     ) -> None:
         self._association = association
         self._begin = begin
         self._intake = intake
         self._recorder = recorder
+        self._proposals = proposals
         self._dul = association.dul
         self._transport = cast(AssociationSocket, self._dul.socket)
         self.wire = Wire(cast(socket.socket, self._transport.socket))
@@ -76,10 +83,12 @@ class StoreScp:
         #: association; or None: pynetdicom has something to do.
         self._tasks: SimpleQueue[list[bytes] | Exception | None] = SimpleQueue()
         self._read_for_pynetdicom = self._dul._read_pdu_data  # noqa: SLF001 (no public hook)
+        self._decode_for_pynetdicom = self._dul._decode_pdu  # noqa: SLF001 (no public hook)
         self._run_reactor = self._dul.run
         self._dul.run = self._run  # type: ignore[method-assign]
         self._transport.recv = self._bounded  # type: ignore[method-assign, assignment]
         self._dul._read_pdu_data = self.read  # type: ignore[method-assign]  # noqa: SLF001
+        self._dul._decode_pdu = self._decoded  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
     def read(self) -> None:
         """Have the association read until pynetdicom has something to do."""
@@ -127,6 +136,12 @@ class StoreScp:
     def end(self, failure: Exception | None) -> None:
         """Wake the thread of the upper layer."""
         self._tasks.put(failure)
+
+    def _decoded(self, pdu: bytearray) -> tuple[PDU, str]:
+        """Return a PDU for pynetdicom, and what its state machine calls the event."""
+        if pdu[0] != A_ASSOCIATE_RQ:
+            return self._decode_for_pynetdicom(pdu)
+        return self._proposals.decoded(bytes(pdu)), _PROPOSED
 
     def _wait_for_task(self) -> list[bytes] | Exception | None:
         """Have the association read; return what there is to do then."""

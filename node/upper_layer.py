@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-P_DATA = 0x04
+A_ASSOCIATE_RQ, P_DATA = 0x01, 0x04
 
 _LARGEST_PDU = 1 << 20
 #: Between two PDUs.

@@ -85,26 +85,35 @@ def keep_journal(path):
     def told(*words):
         os.write(journal, ("\t".join(map(str, words)) + "\n").encode())
 
-    def recording(function, describe):
-        def recorded(*arguments, **options):
-            words = describe(*arguments)
-            result = function(*arguments, **options)
-            told(*words)
-            return result
+    def hear(event, arguments):
+        if event == "pellucid.receive.synced":
+            told(*synced(*arguments))
+        elif event.startswith("pellucid."):
+            told(event)
 
-        return recorded
+    os.fsync = recording(os.fsync, synced, told)
+    os.replace = recording(os.replace, renamed, told)
+    os.rename = recording(os.rename, renamed, told)
+    sys.addaudithook(hear)
 
-    def synced(descriptor):
-        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-        return "synced", Path(f"/proc/self/fd/{number}").readlink()
 
-    def renamed(source, target, *_):
-        return "renamed", os.fspath(source), os.fspath(target)
+def recording(function, describe, tell):
+    def recorded(*arguments, **options):
+        words = describe(*arguments)
+        result = function(*arguments, **options)
+        tell(*words)
+        return result
 
-    os.fsync = recording(os.fsync, synced)
-    os.replace = recording(os.replace, renamed)
-    os.rename = recording(os.rename, renamed)
-    sys.addaudithook(lambda event, _: told(event) if event.startswith("pellucid.") else None)
+    return recorded
+
+
+def synced(descriptor):
+    number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+    return "synced", Path(f"/proc/self/fd/{number}").readlink()
+
+
+def renamed(source, target, *_):
+    return "renamed", os.fspath(source), os.fspath(target)
 
 
 def run_the_next_one():

@@ -252,17 +252,18 @@ def test_a_recorder_that_is_gone_is_noticed(tmp_path):
             link.hear()
 
 
-class TurnThatFailsOnce:
-    """The file of the turns: it cannot be locked the second time that somebody wants to."""
+class TurnThatFails:
+    """The file of the turns: after the first turn it cannot be locked until it is mended."""
 
     def __init__(self, file):
         self._file = file
+        self.is_mended = False
         #: Each turn asks for it twice, to lock and to unlock.
         self._asked = 0
 
     def fileno(self):
         self._asked += 1
-        if self._asked == 3:
+        if self._asked > 2 and not self.is_mended:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return self._file.fileno()
 
@@ -270,9 +271,9 @@ class TurnThatFailsOnce:
 def test_all_that_wait_are_told_when_the_turn_cannot_be_had(ledger, tmp_path):
     path, told = tmp_path / "turn", []
     with (
-        path.open("ab") as turn,
+        path.open("ab") as file,
         path.open("ab") as other,
-        recording(ledger, tmp_path, TurnThatFailsOnce(turn)) as link,
+        recording(ledger, tmp_path, turn := TurnThatFails(file)) as link,
     ):
         # Another recorder has its turn; one waits for it, and all others behind that one.
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -283,6 +284,7 @@ def test_all_that_wait_are_told_when_the_turn_cannot_be_had(ledger, tmp_path):
         fcntl.flock(other, fcntl.LOCK_UN)
 
         hear(link, lambda: len(told) == 20)
+        turn.is_mended = True
         (after,) = keep_at_once(link, [landed(tmp_path, 1)])
 
     assert told == [SUCCESS, *[OUT_OF_RESOURCES] * 19]

@@ -1,38 +1,42 @@
-"""Steps that are taken side by side."""
+"""Work that pauses wherever something must be durable."""
+
+import os
 
 import pytest
 
-from node.steps import side_by_side
+from node.steps import at_once
 
 
-def walk(name, steps, track):
-    for step in range(steps):
-        track.append((name, step))
-        yield
-    return name
+def work(*descriptors):
+    try:
+        # Not "yield from", into which nothing can be thrown when it is a tuple's.
+        for descriptor in descriptors:  # noqa: UP028
+            yield descriptor
+    except OSError as error:
+        raise ValueError("the disk failed") from error
+    return "done"
 
 
-def test_everybody_takes_a_step_before_anybody_takes_the_next():
-    track = []
+def test_each_is_synced_before_the_work_goes_on(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
 
-    results = side_by_side(walk(name, steps, track) for name, steps in (("a", 2), ("b", 3)))
-
-    assert results == ["a", "b"]
-    assert track == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("b", 2)]
-
-
-def test_nobody_is_nothing():
-    assert side_by_side([]) == []
+    assert at_once(work(7, 8)) == "done"
+    assert synced == [7, 8]
 
 
-def test_who_has_no_step_to_take_has_a_result():
-    assert side_by_side([walk("a", 0, []), walk("b", 1, [])]) == ["a", "b"]
+def test_who_has_nothing_to_sync_has_a_result():
+    assert at_once(work()) == "done"
 
 
-def test_what_a_step_raises_is_raised():
-    def fail():
-        yield
-        raise OSError("no disk")
+def test_the_work_hears_of_a_sync_that_fails():
+    reader, writer = os.pipe()
+    try:
+        # A pipe cannot be synced.
+        with pytest.raises(ValueError, match="the disk failed") as caught:
+            at_once(work(writer))
+    finally:
+        os.close(reader)
+        os.close(writer)
 
-    with pytest.raises(OSError, match="no disk"):
-        side_by_side([walk("a", 3, []), fail()])
+    assert isinstance(caught.value.__cause__, OSError)

@@ -1,0 +1,55 @@
+"""Requests to associate, decoded once: a sender proposes the same contexts every time.
+
+To decode 128 of them takes pynetdicom about as long as to store three images.
+"""
+
+import copy
+import threading
+from collections import OrderedDict
+from functools import partial
+
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+
+#: Kept of those that came last; each is some hundred kilobytes of objects.
+_MOST = 16
+
+
+class Proposals:
+    """The requests that came last; for any thread."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, A_ASSOCIATE_RQ] = OrderedDict()
+        # Who comes at the same time with the same waits for the first, which takes less.
+        self._lock = threading.Lock()
+
+    def decoded(self, pdu: bytes) -> A_ASSOCIATE_RQ:
+        """Return a request, decoded; it may belong to others, too, and stays as it is.
+
+        Raises
+        ------
+        Exception
+            It cannot be decoded.
+        """
+        with self._lock:
+            known = self._known.pop(pdu, None) or _decoded(pdu)
+            if not _is_secret(known):
+                self._known[pdu] = known
+            if len(self._known) > _MOST:
+                self._known.popitem(last=False)
+            return known
+
+
+def _decoded(pdu: bytes) -> A_ASSOCIATE_RQ:
+    request = A_ASSOCIATE_RQ()
+    request.decode(pdu)
+    # Made once; each association has its own, and what is in it is shared.
+    made = request.to_primitive()
+    request.to_primitive = partial(copy.copy, made)  # type: ignore[method-assign]
+    return request
+
+
+def _is_secret(request: A_ASSOCIATE_RQ) -> bool:
+    """Return whether it shows who somebody is: a password, say."""
+    items = request.to_primitive().user_information
+    return any(isinstance(each, UserIdentityNegotiation) for each in items)
