@@ -32,7 +32,10 @@ class Proposals:
             It cannot be decoded.
         """
         with self._lock:
-            known = self._known.pop(pdu, None) or _decoded(pdu)
+            known = self._known.pop(pdu, None)
+            # Not "or": whether it is empty is found by adding up the lengths of all its items.
+            if known is None:
+                known = _decoded(pdu)
             if not _is_secret(known):
                 self._known[pdu] = known
             if len(self._known) > _MOST:
