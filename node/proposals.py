@@ -11,8 +11,10 @@ from functools import partial
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
-#: Kept of those that came last; each is some hundred kilobytes of objects.
+#: Kept of those that came last.
 _MOST = 16
+#: Bytes of a request that is kept: enough for 128 contexts, and little of what a liar may send.
+_LONGEST = 1 << 14
 
 
 class Proposals:
@@ -20,7 +22,6 @@ class Proposals:
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, A_ASSOCIATE_RQ] = OrderedDict()
-        # Who comes at the same time with the same waits for the first, which takes less.
         self._lock = threading.Lock()
 
     def decoded(self, pdu: bytes) -> A_ASSOCIATE_RQ:
@@ -32,15 +33,20 @@ class Proposals:
             It cannot be decoded.
         """
         with self._lock:
-            known = self._known.pop(pdu, None)
-            # Not "or": whether it is empty is found by adding up the lengths of all its items.
-            if known is None:
-                known = _decoded(pdu)
-            if not _is_secret(known):
-                self._known[pdu] = known
+            known = self._known.get(pdu)
+        if known is None:
+            # Outside of the lock: what is sent to take long shall keep nobody else waiting.
+            known = _decoded(pdu)
+        if len(pdu) <= _LONGEST and not _is_secret(known):
+            self._keep(pdu, known)
+        return known
+
+    def _keep(self, pdu: bytes, request: A_ASSOCIATE_RQ) -> None:
+        with self._lock:
+            self._known[pdu] = request
+            self._known.move_to_end(pdu)
             if len(self._known) > _MOST:
                 self._known.popitem(last=False)
-            return known
 
 
 def _decoded(pdu: bytes) -> A_ASSOCIATE_RQ:

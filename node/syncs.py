@@ -4,8 +4,10 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from caio.linux_aio import Context, Operation
+if TYPE_CHECKING:
+    from caio.linux_aio import Context
 
 #: As many at once as a recorder has on its way at most, and large ones.
 _AT_ONCE = 128
@@ -24,8 +26,13 @@ class Syncs:
         self._ended: list[tuple[int, Hear, int]] = []
         self._context: Context | None = None
         try:
-            self._context = Context(max_requests=_AT_ONCE)
-        except (SystemError, OSError):
+            # Not above: caio cannot even be imported where the system has none to give, and whoever
+            # waits for each sync needs none.
+            from caio import linux_aio
+
+            self._fsync = linux_aio.Operation.fsync
+            self._context = linux_aio.Context(max_requests=_AT_ONCE)
+        except (ImportError, SystemError, OSError):
             # Forbidden, or all used up by others (aio-max-nr).
             return
 
@@ -62,7 +69,7 @@ class Syncs:
     def _is_begun(self, descriptor: int, hear: Hear) -> bool:
         if self._context is None:
             return False
-        operation = Operation.fsync(descriptor)
+        operation = self._fsync(descriptor)
         # What is called does not raise: caio would not let it through.
         operation.set_callback(partial(self._end, descriptor, hear))
         try:

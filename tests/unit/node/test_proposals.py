@@ -14,7 +14,7 @@ from node.proposals import Proposals
 from tests.build_wire import EXPLICIT, MR_IMAGE
 
 
-def request(calling="CT1", *more_items):
+def request(calling="CT1", *more_items, contexts=()):
     """Return the bytes of an A-ASSOCIATE-RQ PDU."""
     primitive = A_ASSOCIATE()
     primitive.application_context_name = "1.2.840.10008.3.1.1.1"
@@ -25,7 +25,7 @@ def request(calling="CT1", *more_items):
     primitive.user_information = [longest, implementation, *more_items]
     context = build_context(MR_IMAGE, EXPLICIT)
     context.context_id = 1
-    primitive.presentation_context_definition_list = [context]
+    primitive.presentation_context_definition_list = [context, *contexts]
     return A_ASSOCIATE_RQ(primitive).encode()
 
 
@@ -77,6 +77,16 @@ def test_passwords_are_not_kept():
     proposals, asked = Proposals(), request("CT1", password(b"secret"))
 
     assert proposals.decoded(asked) is not proposals.decoded(asked)
+
+
+def test_what_is_long_is_not_kept():
+    proposals = Proposals()
+    contexts = [build_context(MR_IMAGE, EXPLICIT) for _ in range(400)]
+    for context in contexts:
+        context.context_id = 1
+    long = request("CT1", contexts=contexts)
+    assert len(long) > 1 << 14
+    assert proposals.decoded(long) is not proposals.decoded(long)
 
 
 def test_only_the_last_are_kept():

@@ -5,30 +5,43 @@ import mmap
 import os
 import re
 import select
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from caio import linux_aio
 
 from node import syncs
 from node.syncs import Syncs
 
+ROOT = Path(__file__).parents[3]
 SOON_MS = 60_000
 MEGABYTES = 8
 
 
-@pytest.fixture(params=["of the system", "at once"])
+def none_left(**_):
+    raise SystemError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+@pytest.fixture(params=["of the system", "used up", "forbidden"])
 def asked(request, monkeypatch):
-    """Syncs of a system that has some to give, and of one that has none."""
-    if request.param == "at once":
-
-        def used_up(**_):
-            raise SystemError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-        monkeypatch.setattr(syncs, "Context", used_up)
+    """Syncs of a system that has some to give, and of those that have none."""
+    if request.param == "used up":
+        monkeypatch.setattr(linux_aio, "Context", none_left)
+    if request.param == "forbidden":
+        # As caio ends where io_setup(2) does not exist for a process.
+        monkeypatch.setitem(sys.modules, "caio", None)
     made = Syncs()
-    assert (made.fileno() < 0) == (request.param == "at once")
+    assert (made.fileno() < 0) == (request.param != "of the system")
     return made
+
+
+def test_the_store_needs_no_syncs_of_the_system():
+    program = "import sys; sys.modules['caio'] = None; import node.store, node.recorder"
+
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
 def results_of(asked, descriptors):
