@@ -116,7 +116,9 @@ def _arguments() -> argparse.ArgumentParser:
         "--receivers", nargs="+", default=list(RECEIVERS), choices=list(RECEIVERS), metavar="NAME"
     )
     parser.add_argument(
-        "--work", type=Path, help="folder on the disk to measure: all runs take 18 GB by default"
+        "--work",
+        type=Path,
+        help="folder on the disk to measure; all runs need about 16 GB",
     )
     parser.add_argument("--json", type=Path, default=RESULTS, help="file to write (%(default)s)")
     return parser

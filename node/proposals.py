@@ -1,6 +1,6 @@
 """Requests to associate, decoded once: a sender proposes the same contexts every time.
 
-To decode 128 of them takes pynetdicom about as long as to store three images.
+To decode them is most of what an association costs.
 """
 
 import copy

@@ -29,8 +29,6 @@ from node.upper_layer import A_ASSOCIATE_RQ, P_DATA, ProtocolError, Wire, data_p
 logger = logging.getLogger(__name__)
 
 _LARGEST_REQUEST = 1 << 16
-#: Connected, and nothing has come yet.
-_AWAITING = "Sta2"
 #: Established, and neither side has asked for its end (PS3.8 9.2.1).
 _ESTABLISHED = "Sta6"
 #: Ended by either side; only the connection is still open.
@@ -142,8 +140,8 @@ class StoreScp:
     def _decoded(self, pdu: bytearray) -> tuple[PDU, str]:
         """Return a PDU for pynetdicom, and what its state machine calls the event."""
         # In an association that is established it is a breach, and may be far longer.
-        is_first = self._dul.state_machine.current_state == _AWAITING
-        if pdu[0] != A_ASSOCIATE_RQ or not is_first:
+        is_breach = self._dul.state_machine.current_state == _ESTABLISHED
+        if pdu[0] != A_ASSOCIATE_RQ or is_breach:
             return self._decode_for_pynetdicom(pdu)
         return self._proposals.decoded(bytes(pdu)), _PROPOSED
 

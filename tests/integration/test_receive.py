@@ -19,6 +19,7 @@ from node.errors import ConfigError, LedgerError, PortInUseError
 from node.ledger import instances, schema, studies
 from node.ledger.engine import open_ledger, reading
 from node.listening import open_sockets
+from node.proposals import Proposals
 from node.receive import serve
 from node.task import StudyState
 from tests.build_ledger import ledger_url
@@ -40,6 +41,7 @@ from tests.fault.pdu import (
     LAST,
     P_DATA,
     Connection,
+    associate_rq,
     echo_command,
     elements_of,
     fragment,
@@ -342,6 +344,24 @@ def test_an_echo_in_fragments_is_answered_and_what_is_no_command_ends_at_once(po
 
     # The echo may be answered, but nothing that came behind the breach.
     assert struct.pack("<H", 0x8001) not in statuses
+
+
+def test_a_request_to_associate_amid_an_association_ends_it_and_is_not_remembered(
+    port, monkeypatch
+):
+    remembered = []
+    decoded = Proposals.decoded
+
+    def watched(proposals, pdu):
+        remembered.append(pdu)
+        return decoded(proposals, pdu)
+
+    monkeypatch.setattr(Proposals, "decoded", watched)
+    with Connection(port) as connection:
+        assert connection.associate()
+        assert not connection.associate(calling="CT9")
+
+    assert remembered == [associate_rq()]
 
 
 def test_the_receiver_loads_no_torch():
