@@ -1,14 +1,16 @@
-"""One instance on its way in: written to disk while it comes."""
+"""One instance on its way in: into memory if it is small, into a file while it comes if not."""
 
 import re
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from dicom_io.part10 import part10_head
 from node.command_set import StoreRequest
 from node.landed import Landed
 from node.refusal import INVALID_SOP_INSTANCE, refused, refused_for
-from node.store import Part
+from node.slots import PartInMemory, Slots
+from node.store import Part, require_room
 from node.task import Reception
 
 #: PS3.5 9.1, but leading zeros are let pass: old scanners write them, and they harm nothing.
@@ -30,6 +32,8 @@ class Arrival:
         Who sends it, and when.
     data
         The data folder, which holds the store.
+    slots
+        Memory for what is small, as long as there is some.
     floor_bytes
         Free space that must remain.
     """
@@ -41,14 +45,16 @@ class Arrival:
         reception: Reception,
         *,
         data: Path,
+        slots: Slots,
         floor_bytes: int,
     ) -> None:
         self._request = request
         self._syntax = transfer_syntax_uid
         self._reception = reception
         self._data = data
+        self._slots = slots
         self._floor_bytes = floor_bytes
-        self._part: Part | None = None
+        self._part: Part | PartInMemory | None = None
         self._failure: Exception | None = None
         uids = (request.sop_class_uid, request.sop_instance_uid)
         if all(map(is_uid, uids)):
@@ -75,12 +81,28 @@ class Arrival:
 
     def _try_to_write(self, content: bytes | memoryview) -> None:
         try:
-            if self._part is None:
-                self._part = Part(self._data, floor_bytes=self._floor_bytes)
-            self._part.write(content)
+            self._with_room(len(content)).write(content)
         except (OSError, MemoryError) as error:
             # The sender goes on, and hears of it when it awaits its answer.
             self._failure = error
+
+    def _with_room(self, count: int) -> Part | PartInMemory:
+        """Return its part, which has room for so many bytes more."""
+        if self._part is None:
+            self._part = self._begun()
+        if isinstance(self._part, PartInMemory) and not self._part.has_room(count):
+            small, self._part = self._part, None
+            with closing(small):
+                self._part = Part(self._data, floor_bytes=self._floor_bytes)
+                self._part.write(small.content)
+        return self._part
+
+    def _begun(self) -> Part | PartInMemory:
+        require_room(self._data, self._floor_bytes)
+        slot = self._slots.take()
+        if slot is None:
+            return Part(self._data, floor_bytes=self._floor_bytes)
+        return PartInMemory(self._slots, slot)
 
     def _landed(self) -> Landed | int:
         if self._failure is not None:

@@ -26,6 +26,7 @@ from node.refusal import (
     refused,
     refused_for,
 )
+from node.slots import Slots
 from node.steps import Steps
 from node.store import Unkept, path_of
 
@@ -49,13 +50,20 @@ class Keeping:
     strict: bool
 
 
-def keeping(landed: Landed, how: Keeping) -> Steps[Arrived | int]:
+def keeping(landed: Landed, how: Keeping, slots: Slots) -> Steps[Arrived | int]:
     """Return it when it is durable, or the status that refuses it; never raises.
 
     Nothing stays of what is refused.
+
+    Parameters
+    ----------
+    slots
+        Where its content lies, if it is in memory.
     """
+    slot = landed.part.slot
+    memory = None if slot is None else slots.content(slot)
     try:
-        with Unkept(how.data, landed.part) as unkept:
+        with Unkept(how.data, landed.part, memory) as unkept:
             sys.audit("pellucid.receive.arrived")
             return (yield from _kept(landed, unkept, how))
     except Exception as error:  # noqa: BLE001 (an entry point: nothing above it decides)
@@ -80,7 +88,7 @@ def concluded(landed: Landed, arrived: Arrived, meaning: Added | Exception) -> i
 
 
 def _kept(landed: Landed, unkept: Unkept, how: Keeping) -> Steps[Arrived | int]:
-    with unkept.mapped() as content, content[data_set_start(content) :] as data_set:
+    with unkept.content() as content, content[data_set_start(content) :] as data_set:
         structure, wrong = _walked(data_set, landed.transfer_syntax_uid, strict=how.strict)
     status = _identity_status(structure, landed)
     if status != SUCCESS:

@@ -10,7 +10,7 @@ from node.task import Reception
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landed:
-    """What is known of it: the file, and what its sender has announced."""
+    """What is known of it: where it lies, and what its sender has announced."""
 
     #: Valid UIDs.
     sop_class_uid: str
@@ -36,15 +36,17 @@ def as_message(number: int, landed: Landed) -> bytes:
         part.name,
         part.size,
         part.digest,
+        part.slot,
     )
     return json.dumps(values).encode()
 
 
 def from_message(message: bytes) -> tuple[int, Landed]:
     """Return number and instance of what ``as_message`` has made."""
-    number, sop_class, sop_instance, syntax, called, calling, address, at, name, size, digest = (
-        json.loads(message)
+    number, sop_class, sop_instance, syntax, called, calling, address, at, *part = json.loads(
+        message
     )
+    name, size, digest, slot = part
     return number, Landed(
         sop_class_uid=sop_class,
         sop_instance_uid=sop_instance,
@@ -55,5 +57,5 @@ def from_message(message: bytes) -> tuple[int, Landed]:
             address=address,
             at=datetime.fromisoformat(at),
         ),
-        part=Finished(name=name, size=size, digest=digest),
+        part=Finished(name=name, size=size, digest=digest, slot=slot),
     )

@@ -1,6 +1,5 @@
 """The receiver: what a sender is told Success for is whole on disk and in the ledger."""
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +27,8 @@ from node.ledger.engine import Engine, open_ledger
 from node.listening import Sockets
 from node.proposals import Proposals
 from node.quiet import quiet_libraries
-from node.recorder_link import RecorderLink
+from node.recorder_link import LinkEnd, RecorderLink
+from node.slots import Slots
 from node.store_scp import StoreScp
 from node.task import Reception, Resending
 from node.tls import TlsSettings, server_context
@@ -94,7 +94,7 @@ def serve(
     settings: ReceiveSettings,
     sockets: Sockets,
     stop: threading.Event,
-    recorder: socket.socket,
+    recorder: LinkEnd,
     *,
     ready: Callable[[], object] = lambda: None,
 ) -> None:
@@ -167,7 +167,9 @@ def _serving(
         max_unknown_associations=settings.max_unknown_associations,
         shares_sockets=settings.receivers > 1,
     )
-    begin = partial(_begun, data=settings.data, floor_bytes=settings.floor_bytes)
+    begin = partial(
+        _begun, data=settings.data, slots=recorder.slots, floor_bytes=settings.floor_bytes
+    )
     return partial(
         GuardedServer,
         _entity(settings),
@@ -218,7 +220,13 @@ def _read(
 
 
 def _begun(
-    association: Association, request: StoreRequest, syntax: str, *, data: Path, floor_bytes: int
+    association: Association,
+    request: StoreRequest,
+    syntax: str,
+    *,
+    data: Path,
+    slots: Slots,
+    floor_bytes: int,
 ) -> Arrival:
     """Return the beginning of one arrival, with who sends it."""
     asked = cast(A_ASSOCIATE, association.requestor.primitive)
@@ -228,4 +236,4 @@ def _begun(
         address=address_of(association),
         at=datetime.now(UTC),
     )
-    return Arrival(request, syntax, reception, data=data, floor_bytes=floor_bytes)
+    return Arrival(request, syntax, reception, data=data, slots=slots, floor_bytes=floor_bytes)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
+from node.disk import Disk, Wish
 from node.keeping import Keeping, concluded, keeping
 from node.landed import Landed, from_message
 from node.ledger import instances
 from node.ledger.engine import Connection, Engine
 from node.ledger.instances import Added, Arrived
-from node.recorder_link import LONGEST_MESSAGE, answer
+from node.recorder_link import LONGEST_MESSAGE, LinkEnd, answer
 from node.steps import Steps, at_once
-from node.syncs import Syncs
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +49,15 @@ class Recorder:
         To the receiver; see ``RecorderLink``.
     """
 
-    def __init__(self, engine: Engine, turn: BinaryIO, how: Keeping, link: socket.socket) -> None:
+    def __init__(self, engine: Engine, turn: BinaryIO, how: Keeping, link: LinkEnd) -> None:
         self._engine = engine
         self._turn = turn
         self._how = how
-        self._link = link
+        self._link = link.connection
+        self._slots = link.slots
         #: Open as long as all goes well: to open one costs more than to write a batch.
         self._connection: Connection | None = None
-        self._syncs = Syncs()
+        self._disk = Disk()
         self._kept: list[_Kept] = []
         #: How many have been heard of, and not been answered for.
         self._going = 0
@@ -67,7 +68,7 @@ class Recorder:
         self._is_heard = True
         self._hearing: dict[int, Callable[[], None]] = {
             self._wake: self._hear_of_large,
-            self._syncs.fileno(): self._syncs.hear,
+            self._disk.fileno(): self._disk.hear,
             self._link.fileno(): self._hear,
         }
         self._poll = select.poll()
@@ -108,7 +109,7 @@ class Recorder:
     def _begin(self, number: int, landed: Landed) -> None:
         self._going += 1
         if landed.part.size <= _LARGE:
-            self._go_on(number, landed, keeping(landed, self._how))
+            self._go_on(number, landed, keeping(landed, self._how, self._slots))
             return
         # Nobody else shall wait until it is walked.
         thread = threading.Thread(target=self._keep_large, args=(number, landed), daemon=True)
@@ -124,15 +125,17 @@ class Recorder:
     ) -> None:
         """Keep one as far as it goes without a wait for the disk: others go on meanwhile."""
         try:
-            descriptor = next(steps) if failure is None else steps.throw(failure)
+            wish: Wish = next(steps) if failure is None else steps.throw(failure)
         except StopIteration as end:
             self._kept.append(_Kept(number, landed, end.value))
         else:
-            self._syncs.begin(descriptor, partial(self._go_on, number, landed, steps))
+            self._disk.begin(wish, partial(self._go_on, number, landed, steps))
 
     def _keep_large(self, number: int, landed: Landed) -> None:
         try:
-            self._kept_large.append(_Kept(number, landed, at_once(keeping(landed, self._how))))
+            self._kept_large.append(
+                _Kept(number, landed, at_once(keeping(landed, self._how, self._slots)))
+            )
             os.eventfd_write(self._wake, 1)
         except BaseException:
             # Whoever waits would wait for ever: this process ends, and another one begins.

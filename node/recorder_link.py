@@ -8,8 +8,10 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from node.landed import Landed, as_message
+from node.slots import Slots
 
 #: Bytes; a message of ``as_message`` is far shorter.
 LONGEST_MESSAGE = 1 << 14
@@ -25,17 +27,26 @@ class RecorderGoneError(RuntimeError):
     """Nobody keeps anything any more."""
 
 
+class LinkEnd(NamedTuple):
+    """What one side has of a link."""
+
+    #: One of a pair that keeps the bounds of messages (``AF_UNIX``, ``SOCK_SEQPACKET``).
+    connection: socket.socket
+    #: Which both sides have.
+    slots: Slots
+
+    def close(self) -> None:
+        """Close it, on this side."""
+        self.connection.close()
+
+
 class RecorderLink:
-    """The receiver's end; all of it is called by one thread.
+    """The receiver's end; all of it is called by one thread."""
 
-    Parameters
-    ----------
-    connection
-        Of a pair that keeps the bounds of messages (``AF_UNIX``, ``SOCK_SEQPACKET``).
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, end: LinkEnd) -> None:
+        self._connection = end.connection
+        #: Where what comes may lie until it is answered for.
+        self.slots = end.slots
         self._numbers = itertools.count()
         #: Whom to tell, of what is on its way.
         self._asked: dict[int, Callable[[int], None]] = {}
@@ -101,9 +112,11 @@ class RecorderLink:
         self._connection.close()
 
 
-def link_ends() -> tuple[socket.socket, socket.socket]:
+def link_ends() -> tuple[LinkEnd, LinkEnd]:
     """Return the ends of a link: for the receiver, and for the recorder."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    slots = Slots()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return LinkEnd(ours, slots), LinkEnd(theirs, slots)
 
 
 def answer(number: int, status: int) -> bytes:

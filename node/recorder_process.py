@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,7 +13,7 @@ from node.process import die_with_parent, keep_what_is_loaded
 from node.quiet import quiet_libraries
 from node.receive import ReceiveSettings, keeping_of
 from node.recorder import Recorder
-from node.recorder_link import READY, link_ends
+from node.recorder_link import READY, LinkEnd, link_ends
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Closable(Protocol):
 @contextmanager
 def recorder_process(
     settings: ReceiveSettings, *, not_its_own: Iterable[Closable] = ()
-) -> Iterator[socket.socket]:
+) -> Iterator[LinkEnd]:
     """Run a recorder in a child of this process; give the receiver's end of the link to it.
 
     A fork: the two share what is loaded. To be called while there is one thread of Python, the
@@ -70,7 +69,7 @@ def recorder_process(
         _wait_for_end(child)
 
 
-def record(settings: ReceiveSettings, link: socket.socket) -> None:
+def record(settings: ReceiveSettings, link: LinkEnd) -> None:
     """Keep what comes over the link until its other end is closed.
 
     Raises
@@ -80,13 +79,13 @@ def record(settings: ReceiveSettings, link: socket.socket) -> None:
     """
     quiet_libraries()
     with ExitStack() as stack:
-        stack.enter_context(link)
+        stack.enter_context(closing(link))
         engine = open_ledger(settings.database)
         stack.callback(engine.dispose)
         turn = stack.enter_context((settings.data / _TURN).open("ab"))
         how = keeping_of(settings)
         recorder = stack.enter_context(closing(Recorder(engine, turn, how, link)))
-        link.send(READY)
+        link.connection.send(READY)
         recorder.run()
 
 

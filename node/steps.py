@@ -1,18 +1,18 @@
-"""Work that pauses wherever something must be durable before it goes on."""
+"""Work that pauses wherever the disk must have done something before it goes on."""
 
 from collections.abc import Generator
 from typing import TypeVar
 
-from node.syncs import synced
+from node.disk import Wish, fulfilled
 
 T = TypeVar("T")
 
-#: Yields the descriptor to sync (fsync), has a failure of that thrown in, and returns its result.
-Steps = Generator[int, None, T]
+#: Yields what the disk is to do, has a failure of that thrown in, and returns its result.
+Steps = Generator[Wish, None, T]
 
 
 def at_once(steps: Steps[T]) -> T:
-    """Return the result, having waited for each sync.
+    """Return the result, having waited for the disk each time.
 
     Raises
     ------
@@ -20,10 +20,10 @@ def at_once(steps: Steps[T]) -> T:
         Whatever the work raises.
     """
     try:
-        descriptor = next(steps)
+        wish = next(steps)
         while True:
-            failure = synced(descriptor)
-            descriptor = next(steps) if failure is None else steps.throw(failure)
+            failure = fulfilled(wish)
+            wish = next(steps) if failure is None else steps.throw(failure)
     except StopIteration as end:
         result: T = end.value
         return result

@@ -18,8 +18,10 @@ from typing import NoReturn, Self
 
 from blake3 import blake3
 
+from node.disk import Sync
 from node.errors import StorageFullError
 from node.steps import Steps, at_once
+from node.writing import write_all, writing
 
 #: Disk full, quota used up, no descriptors left: the sender may try again later.
 _EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
@@ -43,13 +45,15 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A part whose content is whole: a file that is not durable yet."""
+    """A part whose content is whole: in a file that is not durable yet, or in memory."""
 
-    #: Of the file, among the parts.
-    name: str
+    #: Of the file, among the parts; empty of what is in memory.
+    name: str = ""
     size: int
     #: BLAKE3 of its content, hex.
     digest: str
+    #: Which of the slots it is in, if it is in memory.
+    slot: int | None = None
 
 
 class Part:
@@ -75,12 +79,11 @@ class Part:
         self._floor_bytes = floor_bytes
         self._size = 0
         self._hash = blake3()
-        parts = _parts(root)
-        self._path = parts / f"{secrets.token_hex(16)}.part"
+        self._path = _new_part(root)
         self._is_finished = False
+        require_room(root, floor_bytes)
         try:
-            _require_room(root, 0, floor_bytes)
-            self._descriptor = _opened_in(parts, self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            self._descriptor = _created(self._path)
         except OSError as error:
             _raise_in_words(error)
 
@@ -95,8 +98,8 @@ class Part:
         before, self._size = self._size, self._size + len(content)
         try:
             if before // _ROOM_STEP != self._size // _ROOM_STEP:
-                _require_room(self._root, _ROOM_STEP, self._floor_bytes)
-            _write_all(self._descriptor, content)
+                require_room(self._root, self._floor_bytes, needed=_ROOM_STEP)
+            write_all(self._descriptor, content, before)
         except OSError as error:
             _raise_in_words(error)
         self._hash.update(content)
@@ -126,6 +129,9 @@ class Unkept:
     ----------
     root
         The data folder.
+    memory
+        Where its content lies, with whatever else is there, if it is in no file yet; begins at a
+        page, and stays as it is until the end.
 
     Raises
     ------
@@ -135,11 +141,16 @@ class Unkept:
         It cannot be opened.
     """
 
-    def __init__(self, root: Path, finished: Finished) -> None:
+    def __init__(self, root: Path, finished: Finished, memory: memoryview | None = None) -> None:
         self._root = root
         self._finished = finished
-        self._path = _parts(root) / finished.name
+        self._content = None if memory is None else memory[: finished.size]
+        self._path = _new_part(root) if memory is not None else _parts(root) / finished.name
+        #: None until there is a file.
+        self._descriptor: int | None = None
         self._is_kept = False
+        if memory is not None:
+            return
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY)
         except OSError as error:
@@ -150,16 +161,21 @@ class Unkept:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._descriptor is None:
+            return
         with suppress(OSError):
             os.close(self._descriptor)
         if not self._is_kept:
             _remove(self._path)
 
     @contextmanager
-    def mapped(self) -> Iterator[memoryview]:
-        """Give its content, paged in from the file as it is looked at."""
+    def content(self) -> Iterator[memoryview]:
+        """Give what it holds; of a file paged in as it is looked at."""
+        if self._content is not None:
+            yield self._content
+            return
         with (
-            mmap.mmap(self._descriptor, self._finished.size, access=mmap.ACCESS_READ) as pages,
+            mmap.mmap(self._opened(), self._finished.size, access=mmap.ACCESS_READ) as pages,
             memoryview(pages) as content,
         ):
             yield content
@@ -171,9 +187,12 @@ class Unkept:
         """
         digest = self._finished.digest
         path = path_of(self._root, digest)
-        sys.audit("pellucid.store.part_written")
         try:
-            yield self._descriptor
+            if self._content is not None:
+                self._descriptor = _created(self._path)
+                yield from writing(self._descriptor, self._content)
+            sys.audit("pellucid.store.part_written")
+            yield Sync(self._opened())
             sys.audit("pellucid.store.part_synced")
             with _locked(path.parent, fcntl.LOCK_SH) as folder:
                 # Also over what is there: its age is what protects a file from a sweep until its
@@ -181,11 +200,16 @@ class Unkept:
                 self._path.rename(path)
                 self._is_kept = True
                 sys.audit("pellucid.store.renamed")
-                yield folder
+                yield Sync(folder)
         except OSError as error:
             _raise_in_words(error)
         sys.audit("pellucid.store.folder_synced")
         return Stored(path=path, digest=digest)
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            raise ValueError("what is in memory has no file yet")
+        return self._descriptor
 
 
 def write_durably(root: Path, content: bytes, *, floor_bytes: int = 0) -> Stored:
@@ -268,6 +292,27 @@ def free_bytes(root: Path) -> int:
     return shutil.disk_usage(root).free
 
 
+def require_room(root: Path, floor_bytes: int, *, needed: int = 0) -> None:
+    """Require so many bytes, and the floor, which must remain.
+
+    Raises
+    ------
+    StorageFullError
+        They are not there.
+    """
+    if not floor_bytes:
+        return
+    try:
+        free = free_bytes(root)
+    except FileNotFoundError:
+        root.mkdir(parents=True, exist_ok=True)
+        free = free_bytes(root)
+    if free - needed < floor_bytes:
+        raise StorageFullError(
+            errno.ENOSPC, f"{free} bytes are free, {needed} needed, {floor_bytes} must remain"
+        )
+
+
 # Paths are put together slowly: these are the same for every image.
 @lru_cache(maxsize=1024)
 def _folder_of(root: Path, prefix: str) -> Path:
@@ -306,20 +351,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _require_room(root: Path, needed: int, floor_bytes: int) -> None:
-    if not floor_bytes:
-        return
-    try:
-        free = free_bytes(root)
-    except FileNotFoundError:
-        root.mkdir(parents=True, exist_ok=True)
-        free = free_bytes(root)
-    if free - needed < floor_bytes:
-        raise StorageFullError(
-            errno.ENOSPC, f"{free} bytes are free, {needed} needed, {floor_bytes} must remain"
-        )
-
-
 def _make_folder(folder: Path) -> None:
     """Make the folder and all above it durable, if it is not there yet."""
     if folder.is_dir():
@@ -329,11 +360,12 @@ def _make_folder(folder: Path) -> None:
     _sync(folder.parent)
 
 
-def _write_all(descriptor: int, content: bytes | memoryview) -> None:
-    written = os.write(descriptor, content)
-    while written < len(content):
-        content = content[written:]
-        written = os.write(descriptor, content)
+def _new_part(root: Path) -> Path:
+    return _parts(root) / f"{secrets.token_hex(16)}.part"
+
+
+def _created(part: Path) -> int:
+    return _opened_in(part.parent, part, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from node.errors import ConfigError, LedgerError, PortInUseError
 from node.listening import Sockets, open_sockets
 from node.receive import ReceiveSettings, serve
-from node.recorder_link import link_ends
+from node.recorder_link import LinkEnd, link_ends
 from node.recorder_process import record, recorder_process
 from node.transport import Entity
 from tests.build_ledger import ledger_url, new_ledger
@@ -152,7 +151,7 @@ def receiver_ports(settings: ReceiveSettings) -> Iterator[tuple[int, int | None]
 
 
 @contextlib.contextmanager
-def recorder_thread(settings: ReceiveSettings) -> Iterator[socket.socket]:
+def recorder_thread(settings: ReceiveSettings) -> Iterator[LinkEnd]:
     """Run a recorder in a thread of the test; give the receiver's end of the link to it."""
     ours, theirs = link_ends()
 
@@ -163,7 +162,7 @@ def recorder_thread(settings: ReceiveSettings) -> Iterator[socket.socket]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    with ours:
+    with contextlib.closing(ours):
         yield ours
     thread.join(30)
 

@@ -57,8 +57,9 @@ QUICK = (
         name="stored under the peer's UID",
         file="node/store.py",
         old="        digest = self._finished.digest\n",
-        new="        import pydicom\n"
-        "        digest = str(pydicom.dcmread(self._path, force=True).SOPInstanceUID)\n",
+        new="        import io, pydicom\n"
+        "        content = io.BytesIO(self._content)\n"
+        "        digest = str(pydicom.dcmread(content, force=True).SOPInstanceUID)\n",
         caught=oracle.NOT_WHOLE,
         trial=kill_receiver,
         point="pellucid.store.folder_synced",
@@ -75,7 +76,7 @@ QUICK = (
     Mutant(
         name="rename without fsync",
         file="node/store.py",
-        old="            yield self._descriptor\n",
+        old="            yield Sync(self._opened())\n",
         new="",
         caught=oracle.NOT_DURABLE,
         trial=keep_journal,
@@ -83,7 +84,7 @@ QUICK = (
     Mutant(
         name="no fsync of the folder",
         file="node/store.py",
-        old="                yield folder\n",
+        old="                yield Sync(folder)\n",
         new="",
         caught=oracle.NOT_DURABLE,
         trial=keep_journal,

@@ -20,6 +20,7 @@ from node.ledger import instances, schema
 from node.ledger.engine import reading
 from node.recorder import Recorder
 from node.recorder_link import LONGEST_MESSAGE, RecorderGoneError, RecorderLink, link_ends
+from node.slots import PartInMemory
 from node.store import Part
 from node.task import Reception
 from tests.build_wire import DEVICE_UID, EXPLICIT, MR_IMAGE, encoded, image
@@ -41,7 +42,7 @@ def recording(ledger, data, turn):
     )
 
     def run():
-        with theirs, closing(recorder):
+        with closing(theirs), closing(recorder):
             recorder.run()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -75,6 +76,15 @@ def landed(data, number, content=None, **changes):
         part=finished,
     )
     return replace(made, **changes)
+
+
+def landed_in_memory(slots, data, number, content=None):
+    """Return the same, in a slot."""
+    made = landed(data, number, content)
+    part = PartInMemory(slots, slots.take())
+    part.write((data / "objects" / "parts" / made.part.name).read_bytes())
+    (data / "objects" / "parts" / made.part.name).unlink()
+    return replace(made, part=part.finish())
 
 
 def keep_at_once(link, all_landed):
@@ -111,6 +121,38 @@ def test_what_lands_at_once_is_all_recorded(ledger, link, tmp_path):
     found = instances.of_study(ledger, STUDY)
     assert len(found) == 200
     assert all(each.path.is_file() for each in found)
+    assert parts(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [0, 1 << 19])
+def test_what_lands_in_memory_is_in_its_file_when_that_is_told(ledger, link, tmp_path, size):
+    made = [
+        landed_in_memory(
+            link.slots, tmp_path, number, encoded(image(f"1.2.3.4.{number}", **pixels(size)))
+        )
+        for number in range(30)
+    ]
+    before = {each.sop_instance_uid: bytes(held(link, each)) for each in made}
+
+    told = keep_at_once(link, made)
+    for each in made:
+        # As the next arrival would.
+        held(link, each)[:] = bytes(each.part.size)
+
+    assert told == [SUCCESS] * 30
+    stored = instances.of_study(ledger, STUDY)
+    assert {one.sop_instance_uid: one.path.read_bytes() for one in stored} == before
+    assert parts(tmp_path) == []
+
+
+def held(link, made):
+    return link.slots.content(made.part.slot)[: made.part.size]
+
+
+def test_what_is_refused_in_memory_leaves_no_file(ledger, link, tmp_path):
+    cut = landed_in_memory(link.slots, tmp_path, 1, encoded(image("1.2.3.4.1"))[:-5])
+
+    assert keep_at_once(link, [cut]) == [REFUSED]
     assert parts(tmp_path) == []
 
 
@@ -164,7 +206,7 @@ def test_what_is_large_is_kept_before_the_recorder_ends(ledger, tmp_path):
 def test_a_wake_up_that_comes_late_is_seen_and_over(ledger, tmp_path):
     ours, theirs = link_ends()
     how = Keeping(data=tmp_path, device_uid=DEVICE_UID, strict=True)
-    with ours, theirs, (tmp_path / "turn").open("ab") as turn:
+    with closing(ours), closing(theirs), (tmp_path / "turn").open("ab") as turn:
         recorder = Recorder(ledger, turn, how, theirs)
         with closing(recorder):
             thread = threading.Thread(target=recorder.run)
@@ -226,13 +268,13 @@ def test_what_is_on_its_way_is_kept_though_answers_are_unread(ledger, tmp_path):
 
 def test_more_than_may_be_on_its_way_waits_here_and_blocks_nobody(tmp_path):
     ours, theirs = link_ends()
-    with closing(RecorderLink(ours)) as link, theirs:
+    with closing(RecorderLink(ours)) as link, closing(theirs):
         # Far more than the connection holds: nobody reads at the other end.
         made = landed(tmp_path, 1)
         for _ in range(5000):
             link.keep(made, lambda status: None)
 
-        assert len(drained(theirs)) == 64
+        assert len(drained(theirs.connection)) == 64
 
 
 def drained(connection):

@@ -1,17 +1,17 @@
-"""Work that pauses wherever something must be durable."""
+"""Work that pauses wherever the disk must have done something."""
 
 import os
 
 import pytest
 
+from node.disk import Sync
 from node.steps import at_once
 
 
 def work(*descriptors):
     try:
-        # Not "yield from", into which nothing can be thrown when it is a tuple's.
-        for descriptor in descriptors:  # noqa: UP028
-            yield descriptor
+        for descriptor in descriptors:
+            yield Sync(descriptor)
     except OSError as error:
         raise ValueError("the disk failed") from error
     return "done"

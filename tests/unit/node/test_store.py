@@ -9,8 +9,11 @@ import pytest
 from blake3 import blake3
 
 from node import store
+from node.disk import Write, fulfilled
 from node.errors import StorageFullError
 from node.ledger import files as ledger_files
+from node.slots import PartInMemory, Slots
+from node.steps import at_once
 from node.sweep import remove_orphans, sweep_at_start
 from tests.build_ledger import arrive, new_ledger, write_instance
 
@@ -60,7 +63,7 @@ def test_a_finished_part_shows_what_was_written_and_leaves_nothing_unless_it_is_
         part.write(memoryview(b"body"))
         finished = part.finish()
 
-    with store.Unkept(tmp_path, finished) as unkept, unkept.mapped() as content:
+    with store.Unkept(tmp_path, finished) as unkept, unkept.content() as content:
         assert bytes(content) == b"headbody"
 
     assert files(tmp_path) == []
@@ -75,6 +78,70 @@ def test_a_finished_part_that_cannot_be_opened_leaves_nothing(tmp_path, monkeypa
         store.Unkept(tmp_path, finished)
 
     assert files(tmp_path) == []
+
+
+SIZES = [0, 1, 4096, (1 << 17) - 1, 1 << 17, (1 << 17) + 1, 525_000, 1 << 20]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_in_memory_is_kept_as_it_is(tmp_path, size):
+    finished, memory = in_memory(os.urandom(size))
+
+    with store.Unkept(tmp_path, finished, memory) as unkept, unkept.content() as content:
+        stored = at_once(unkept.keeping())
+
+    assert stored.path.read_bytes() == content == memory[:size]
+    assert files(tmp_path) == [stored.path]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_system_that_takes_nothing_directly_has_it_copied(tmp_path, size):
+    finished, memory = in_memory(os.urandom(size))
+
+    with store.Unkept(tmp_path, finished, memory) as unkept:
+        stored = done_but_for(unkept.keeping(), Write, OSError(errno.EINVAL, "not aligned"))
+
+    assert stored.path.read_bytes() == memory[:size]
+
+
+def test_a_disk_that_fails_to_write_what_is_in_memory_leaves_nothing(tmp_path):
+    finished, memory = in_memory(os.urandom(525_000))
+
+    with (
+        pytest.raises(StorageFullError, match="no room"),
+        store.Unkept(tmp_path, finished, memory) as unkept,
+    ):
+        done_but_for(unkept.keeping(), Write, OSError(errno.ENOSPC, "full"))
+
+    assert files(tmp_path) == []
+
+
+def test_what_is_in_memory_and_not_kept_was_never_in_a_file(tmp_path):
+    finished, memory = in_memory(b"content")
+
+    with store.Unkept(tmp_path, finished, memory) as unkept, unkept.content() as content:
+        assert content == b"content"
+
+    assert list(tmp_path.rglob("*")) == []
+
+
+def in_memory(content):
+    """Return a finished part, and pages that hold its content and more."""
+    slots = Slots()
+    part = PartInMemory(slots, slots.take())
+    part.write(content)
+    return part.finish(), slots.content(part.finish().slot)
+
+
+def done_but_for(steps, kind, failure):
+    """Return what comes of steps when the disk fails in what is of a kind."""
+    try:
+        wish = next(steps)
+        while True:
+            failed = failure if isinstance(wish, kind) else fulfilled(wish)
+            wish = next(steps) if failed is None else steps.throw(failed)
+    except StopIteration as end:
+        return end.value
 
 
 def exhausted(*_arguments):
