@@ -10,8 +10,9 @@ import platform
 import struct
 from typing import NamedTuple
 
-#: Numbers of io_setup, io_submit and io_getevents (syscall(2)), by machine; all little endian.
-_NUMBERS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
+#: Numbers of io_setup, io_destroy, io_getevents and io_submit (syscall(2)), by machine; all are
+#: little endian.
+_NUMBERS = {"x86_64": (206, 207, 208, 209), "aarch64": (0, 1, 4, 2)}
 #: struct iocb of linux/aio_abi.h.
 _REQUEST = struct.Struct("<QIIHhIQQqQII")
 _WRITE, _SYNC = 1, 2
@@ -40,14 +41,18 @@ class Aio:
 
     def __init__(self, at_once: int) -> None:
         try:
-            setup, self._submit, self._getevents = _NUMBERS[platform.machine()]
+            setup, self._destroy, self._getevents, self._submit = _NUMBERS[platform.machine()]
         except KeyError as error:
             raise OSError(f"no AIO is known of {platform.machine()}") from error
         self._at_once = at_once
         self._context = ctypes.c_ulong(0)
         self._events = ctypes.create_string_buffer(at_once * _EVENT.size)
-        _call(setup, ctypes.c_uint(at_once), ctypes.byref(self._context))
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            _call(setup, ctypes.c_uint(at_once), ctypes.byref(self._context))
+        except OSError:
+            os.close(self._ended)
+            raise
 
     def fileno(self) -> int:
         """Return what can be read when a request has ended."""
@@ -86,16 +91,25 @@ class Aio:
         except BlockingIOError:
             # Heard already, with what ended just before.
             return []
-        count = _call(
-            self._getevents,
-            self._context,
-            ctypes.c_long(0),
-            ctypes.c_long(self._at_once),
-            self._events,
-            None,
-        )
+        try:
+            count = _call(
+                self._getevents,
+                self._context,
+                ctypes.c_long(0),
+                ctypes.c_long(self._at_once),
+                self._events,
+                None,
+            )
+        except InterruptedError:
+            # There was nothing, and a signal: whatever ends from now on is told anew.
+            return []
         found = memoryview(self._events)[: count * _EVENT.size]
         return [Ended(number, result) for number, _, result, _ in _EVENT.iter_unpack(found)]
+
+    def close(self) -> None:
+        """Wait for what is on its way, and let go of the context."""
+        _call(self._destroy, self._context)
+        os.close(self._ended)
 
     def _begin(self, number: int, what: int, descriptor: int, address: int, count: int) -> None:
         packed = _REQUEST.pack(

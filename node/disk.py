@@ -69,6 +69,11 @@ class Disk:
             wish, hear = self._begun.pop(number)
             hear(_failure(wish, result))
 
+    def close(self) -> None:
+        """Wait for what is on its way, and ask for nothing any more."""
+        if self._aio is not None:
+            self._aio.close()
+
     def _is_asked(self, number: int, wish: Wish) -> bool:
         if self._aio is None:
             return False

@@ -88,6 +88,7 @@ class Recorder:
     def close(self) -> None:
         """Let go of what it holds."""
         self._forget_connection()
+        self._disk.close()
         os.close(self._wake)
 
     def _hear(self) -> None:

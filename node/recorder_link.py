@@ -80,8 +80,8 @@ class RecorderLink:
             self._waiting.append((landed, tell))
             return
         number = next(self._numbers)
-        self._asked[number] = tell
         self._connection.send(as_message(number, landed))
+        self._asked[number] = tell
 
     def fileno(self) -> int:
         """Return the descriptor that can be read when there is something to hear."""

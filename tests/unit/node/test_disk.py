@@ -7,13 +7,15 @@ import platform
 import re
 import resource
 import select
-from contextlib import contextmanager
+import signal
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from node import aio, disk
+from node.aio import Aio
 from node.disk import Disk, Sync, Write
 
 SOON_MS = 60_000
@@ -32,9 +34,9 @@ def asked(request, monkeypatch):
         monkeypatch.setattr(aio, "_call", none_left)
     if request.param == "of an unknown machine":
         monkeypatch.setattr(platform, "machine", lambda: "vax")
-    made = Disk()
-    assert (made.fileno() < 0) == (request.param != "of the system")
-    return made
+    with closing(Disk()) as made:
+        assert (made.fileno() < 0) == (request.param != "of the system")
+        yield made
 
 
 def results_of(asked, wishes):
@@ -161,6 +163,27 @@ def limited_to(count):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_signal_where_nothing_has_ended_is_no_failure():
+    # Only a look that finds nothing is interrupted: after an event that was seen already.
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    with closing(Aio(4)) as made:
+        signal.setitimer(signal.ITIMER_REAL, 50e-6, 50e-6)
+        try:
+            for _ in range(20_000):
+                os.eventfd_write(made.fileno(), 1)
+                assert made.ended() == []
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+def test_what_is_closed_leaves_no_descriptor_open():
+    before = sorted(Path("/proc/self/fd").iterdir())
+    Aio(4).close()
+
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_what_a_disk_that_fails_is_told_as():
