@@ -1,6 +1,6 @@
 """Linux AIO (io_submit(2)): the system writes and syncs while whoever asked does something else.
 
-By the calls themselves: glibc has no names for them, and the libraries of Python write nothing but
+By the calls themselves: glibc has no names for them, and caio, a library for it, writes nothing but
 ``bytes``, which lie where a disk cannot take them from without a copy.
 """
 

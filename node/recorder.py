@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
-from node.disk import Disk, Wish
+from node.disk import Disk
 from node.keeping import Keeping, concluded, keeping
 from node.landed import Landed, from_message
 from node.ledger import instances
@@ -126,7 +126,7 @@ class Recorder:
     ) -> None:
         """Keep one as far as it goes without a wait for the disk: others go on meanwhile."""
         try:
-            wish: Wish = next(steps) if failure is None else steps.throw(failure)
+            wish = next(steps) if failure is None else steps.throw(failure)
         except StopIteration as end:
             self._kept.append(_Kept(number, landed, end.value))
         else:

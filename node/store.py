@@ -81,8 +81,8 @@ class Part:
         self._hash = blake3()
         self._path = _new_part(root)
         self._is_finished = False
-        require_room(root, floor_bytes)
         try:
+            require_room(root, floor_bytes)
             self._descriptor = _created(self._path)
         except OSError as error:
             _raise_in_words(error)

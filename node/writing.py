@@ -30,7 +30,7 @@ def write_all(descriptor: int, content: bytes | memoryview, position: int) -> No
 def writing(descriptor: int, content: memoryview) -> Steps[None]:
     """Make content that lies at the beginning of a page the whole of an empty file.
 
-    Most of it is not copied, and none of that stays in the memory of the system.
+    Of what is large most is not copied, and none of that stays in the memory of the system.
 
     Raises
     ------

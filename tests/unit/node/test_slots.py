@@ -55,7 +55,6 @@ def test_each_is_taken_once_and_none_is_left(slots):
     taken = free(slots)
 
     assert sorted(taken) == list(range(32))
-    assert len({slots.content(number).obj for number in taken}) == 1
 
 
 def test_they_do_not_overlap(slots):
@@ -125,7 +124,8 @@ def test_what_does_not_fit_goes_on_into_a_file_and_gives_its_memory_to_others(
 
 
 def test_who_finds_no_memory_writes_into_a_file(tmp_path, slots):
-    others = [slots.take() for _ in range(32)]
+    for _ in range(32):
+        slots.take()
     arrival = arriving(tmp_path, slots)
     arrival.write(memoryview(b"content"))
 
@@ -135,7 +135,6 @@ def test_who_finds_no_memory_writes_into_a_file(tmp_path, slots):
     assert content_of(tmp_path, slots, part) == HEAD + b"content"
     arrival.close()
     assert free(slots) == []
-    assert len(others) == 32
 
 
 def test_a_disk_that_is_full_when_memory_ends_refuses_and_nobody_else_loses_memory(
