@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from node.disk import Sync
 from node.errors import StorageFullError
+from node.folders import created, locked, make_folder, sync
 from node.steps import Steps, at_once
 from node.writing import write_all, writing
 
@@ -83,7 +84,7 @@ class Part:
         self._is_finished = False
         try:
             require_room(root, floor_bytes)
-            self._descriptor = _created(self._path)
+            self._descriptor = created(self._path)
         except OSError as error:
             _raise_in_words(error)
 
@@ -189,12 +190,12 @@ class Unkept:
         path = path_of(self._root, digest)
         try:
             if self._content is not None:
-                self._descriptor = _created(self._path)
+                self._descriptor = created(self._path)
                 yield from writing(self._descriptor, self._content)
             sys.audit("pellucid.store.part_written")
             yield Sync(self._opened())
             sys.audit("pellucid.store.part_synced")
-            with _locked(path.parent, fcntl.LOCK_SH) as folder:
+            with locked(path.parent, fcntl.LOCK_SH) as folder:
                 # Also over what is there: its age is what protects a file from a sweep until its
                 # row is written, and what the disk may have spoiled meanwhile is mended.
                 self._path.rename(path)
@@ -233,11 +234,11 @@ def make_folders(root: Path) -> None:
     Of two threads that write the first files of a folder, one makes it, and the other could
     finish before the folder itself is durable.
     """
-    _make_folder(_objects(root))
-    _make_folder(_parts(root))
+    make_folder(_objects(root))
+    make_folder(_parts(root))
     for number in range(256):
         (_objects(root) / f"{number:02x}").mkdir(exist_ok=True)
-    _sync(_objects(root))
+    sync(_objects(root))
 
 
 def keep(root: Path, file: Path, *, floor_bytes: int = 0) -> Stored:
@@ -280,7 +281,7 @@ def files_before(root: Path, moment: datetime) -> Iterator[Path]:
 
 def remove_older(path: Path, moment: datetime) -> bool:
     """Delete a stored file unless someone has written it again since ``moment``."""
-    with _locked(path.parent, fcntl.LOCK_EX):
+    with locked(path.parent, fcntl.LOCK_EX):
         if not path.exists() or path.stat().st_mtime >= moment.timestamp():
             return False
         path.unlink()
@@ -329,15 +330,6 @@ def _parts(root: Path) -> Path:
     return root / "objects" / "parts"
 
 
-def _opened_in(folder: Path, path: Path, flags: int) -> int:
-    """Return a descriptor of something in a folder, or of it, which is made if it is missing."""
-    try:
-        return os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        _make_folder(folder)
-        return os.open(path, flags, 0o666)
-
-
 def _raise_in_words(error: OSError) -> NoReturn:
     """Raise the one error that says so for what says that something is used up, else itself."""
     if error.errno in _EXHAUSTED and not isinstance(error, StorageFullError):
@@ -351,37 +343,5 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _make_folder(folder: Path) -> None:
-    """Make the folder and all above it durable, if it is not there yet."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
-
-
 def _new_part(root: Path) -> Path:
     return _parts(root) / f"{secrets.token_hex(16)}.part"
-
-
-def _created(part: Path) -> int:
-    return _opened_in(part.parent, part, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-
-
-@contextmanager
-def _locked(folder: Path, mode: int) -> Iterator[int]:
-    """Hold a folder: many may write at once, and nobody while something is removed."""
-    descriptor = _opened_in(folder, folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, mode)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
