@@ -8,9 +8,10 @@ from pathlib import Path
 from dicom_io.part10 import part10_head
 from node.command_set import StoreRequest
 from node.landed import Landed
+from node.part import Part
 from node.refusal import INVALID_SOP_INSTANCE, refused, refused_for
+from node.room import require_room
 from node.slots import PartInMemory, Slots
-from node.store import Part, require_room
 from node.task import Reception
 
 #: PS3.5 9.1, but leading zeros are let pass: old scanners write them, and they harm nothing.

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -78,3 +78,10 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_quietly(path: Path) -> None:
+    """Remove a file if it is there and the disk lets go of it; never raises."""
+    # What a disk that fails does not let go of is swept at the next start.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

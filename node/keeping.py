@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from dicom_io.structure import (
 )
 from dicom_io.study import Instance
 from node.arrival import is_uid
-from node.landed import Landed
+from node.landed import Landed, as_message
+from node.landing import Spare, write_about
 from node.ledger.instances import Added, Arrived
+from node.places import path_of
 from node.refusal import (
     CANNOT_UNDERSTAND,
     DATA_SET_MISMATCH,
@@ -28,7 +31,7 @@ from node.refusal import (
 )
 from node.slots import Slots
 from node.steps import Steps
-from node.store import Unkept, path_of
+from node.unkept import Unkept
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +53,21 @@ class Keeping:
     strict: bool
 
 
-def keeping(landed: Landed, how: Keeping, slots: Slots) -> Steps[Arrived | int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An instance that is durable, and not in its place or in the ledger yet."""
+
+    landed: Landed
+    arrived: Arrived
+    #: To be closed.
+    unkept: Unkept
+    #: A start would find it, and the ledger will take it: its sender may be told.
+    is_safe: bool
+
+
+def taking(
+    landed: Landed, how: Keeping, slots: Slots, spare: Spare | None = None
+) -> Steps[Taken | int]:
     """Return it when it is durable, or the status that refuses it; never raises.
 
     Nothing stays of what is refused.
@@ -59,15 +76,50 @@ def keeping(landed: Landed, how: Keeping, slots: Slots) -> Steps[Arrived | int]:
     ----------
     slots
         Where its content lies, if it is in memory.
+    spare
+        Which it is to land in, if it is in memory, and may be told of then.
     """
     slot = landed.part.slot
     memory = None if slot is None else slots.content(slot)
     try:
-        with Unkept(how.data, landed.part, memory) as unkept:
+        with ExitStack() as stack:
+            unkept = stack.enter_context(Unkept(how.data, landed.part, memory, spare))
             sys.audit("pellucid.receive.arrived")
-            return (yield from _kept(landed, unkept, how))
+            arrived = examined(landed, unkept, how)
+            if isinstance(arrived, int):
+                return arrived
+            is_safe = spare is not None and _is_plain(arrived)
+            if spare is not None and is_safe:
+                write_about(spare.descriptor, as_message(0, landed))
+            yield from unkept.landing()
+            stack.pop_all()
     except Exception as error:  # noqa: BLE001 (an entry point: nothing above it decides)
         return refused_for(error, landed.reception)
+    return Taken(landed=landed, arrived=arrived, unkept=unkept, is_safe=is_safe)
+
+
+def examined(landed: Landed, unkept: Unkept, how: Keeping) -> Arrived | int:
+    """Return what it is, or the status that refuses it.
+
+    Raises
+    ------
+    DicomInputError
+        It is damaged.
+    """
+    with unkept.content() as content, content[data_set_start(content) :] as data_set:
+        structure, wrong = _walked(data_set, landed.transfer_syntax_uid, strict=how.strict)
+    status = _identity_status(structure, landed)
+    if status != SUCCESS:
+        unread = wrong and status == CANNOT_UNDERSTAND
+        return refused(status, wrong if unread else "identity", landed.reception)
+    path = path_of(how.data, landed.part.digest)
+    return Arrived(
+        instance=_identified(structure, landed, path, wrong, strict=how.strict),
+        reception=landed.reception,
+        digest=landed.part.digest,
+        pixels_sha256=pixels_sha256,
+        is_ours=how.device_uid in structure.device_uids,
+    )
 
 
 def concluded(landed: Landed, arrived: Arrived, meaning: Added | Exception) -> int:
@@ -85,25 +137,6 @@ def concluded(landed: Landed, arrived: Arrived, meaning: Added | Exception) -> i
         return SUCCESS
     _tell_nonconformance(landed, instance, meaning)
     return KEPT_AS_IT_IS
-
-
-def _kept(landed: Landed, unkept: Unkept, how: Keeping) -> Steps[Arrived | int]:
-    with unkept.content() as content, content[data_set_start(content) :] as data_set:
-        structure, wrong = _walked(data_set, landed.transfer_syntax_uid, strict=how.strict)
-    status = _identity_status(structure, landed)
-    if status != SUCCESS:
-        unread = wrong and status == CANNOT_UNDERSTAND
-        return refused(status, wrong if unread else "identity", landed.reception)
-    path = path_of(how.data, landed.part.digest)
-    instance = _identified(structure, landed, path, wrong, strict=how.strict)
-    stored = yield from unkept.keeping()
-    return Arrived(
-        instance=instance,
-        reception=landed.reception,
-        digest=stored.digest,
-        pixels_sha256=pixels_sha256,
-        is_ours=how.device_uid in structure.device_uids,
-    )
 
 
 def _walked(data_set: memoryview, syntax: str, *, strict: bool) -> tuple[Structure, str]:
@@ -143,6 +176,19 @@ def _identified(
         instance = identify(plain, transfer_syntax_uid=syntax, path=path)
         wrong = wrong or str(error)
     return replace(instance, nonconformance=wrong) if wrong else instance
+
+
+def _is_plain(arrived: Arrived) -> bool:
+    """Return whether a ledger in a file takes it for certain, and nothing is to be told of it."""
+    instance, reception = arrived.instance, arrived.reception
+    values = (
+        reception.called_ae,
+        reception.calling_ae,
+        instance.patient_id,
+        *instance.tags.values(),
+    )
+    # What is not printable may be no Unicode.
+    return not instance.nonconformance and all(map(str.isprintable, values))
 
 
 def _tell_nonconformance(landed: Landed, instance: Instance, meaning: Added) -> None:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from node.store import Finished
+from node.part import Finished
 from node.task import Reception
 
 

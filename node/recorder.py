@@ -1,6 +1,5 @@
-"""What has landed made durable, and entered into the ledger as much at once as is durable."""
+"""What has landed made durable, answered for, and brought into the store and the ledger."""
 
-import fcntl
 import logging
 import os
 import select
@@ -8,62 +7,81 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, NamedTuple
 
 from node.disk import Disk
-from node.keeping import Keeping, concluded, keeping
+from node.entries import Entries
+from node.keeping import SUCCESS, Keeping, Taken, concluded, taking
 from node.landed import Landed, from_message
-from node.ledger import instances
-from node.ledger.engine import Connection, Engine
-from node.ledger.instances import Added, Arrived
+from node.landing import Landing
+from node.ledger.instances import Added
 from node.recorder_link import LONGEST_MESSAGE, LinkEnd, answer
-from node.steps import Steps, at_once
+from node.refusal import refused_for
+from node.steps import at_once, begin
+from node.unkept import Stored
 
 logger = logging.getLogger(__name__)
 
 #: An object of more bytes takes its time, in a thread of its own.
 _LARGE = 1 << 21
+#: So many that were answered for are filed together, or fewer when nothing has come for a while,
+#: or when it has failed and is tried again.
+_BATCH = 16
+_WHILE_MS = 10
+_AGAIN_MS = 1000
 
 
-class _Kept(NamedTuple):
-    """One instance that is durable, or refused."""
+@dataclass(slots=True, kw_only=True)
+class _Waiting:
+    """One instance that is durable, and waits for its place in the store and the ledger."""
 
     #: By which its sender waits for an answer.
     number: int
-    landed: Landed
-    result: Arrived | int
+    taken: Taken
+    #: Its sender has the answer: it must be filed, however often that is tried.
+    is_told: bool = False
+    failure: Exception | None = None
 
 
 class Recorder:
-    """Keeps what a receiver hands on: for one sender, and for all that wait behind it.
+    """Keeps what a receiver hands on: each made durable by itself, and many filed together.
 
-    A commit waits for the disk. With one for each sender they would wait for each other's, and
-    SQLite lets them do that asleep.
+    Filed is what lies in its place and is in the ledger. What a start would find again if all
+    ended now is answered for before that; the rest afterwards.
 
     Parameters
     ----------
-    turn
-        A file that the recorders of one machine lock in turn, for the same reason.
+    entries
+        Into the ledger.
     link
         To the receiver; see ``RecorderLink``.
+    landing
+        Where what is small lands, if a start finds it there; None: nothing is answered for before
+        it is filed. To be closed by the caller.
     """
 
-    def __init__(self, engine: Engine, turn: BinaryIO, how: Keeping, link: LinkEnd) -> None:
-        self._engine = engine
-        self._turn = turn
+    def __init__(
+        self, entries: Entries, how: Keeping, link: LinkEnd, landing: Landing | None = None
+    ) -> None:
+        self._entries = entries
         self._how = how
         self._link = link.connection
         self._slots = link.slots
-        #: Open as long as all goes well: to open one costs more than to write a batch.
-        self._connection: Connection | None = None
+        self._landing = landing
         self._disk = Disk()
-        self._kept: list[_Kept] = []
         #: How many have been heard of, and not been answered for.
         self._going = 0
-        #: Threads that keep something large, by its number, and what they have kept.
+        #: In the order in which they have become durable.
+        self._waiting: list[_Waiting] = []
+        #: What is being filed, and of how many the disk has more to do.
+        self._filing: list[_Waiting] = []
+        self._unfiled = 0
+        #: Something that was answered for could not be filed when that was last tried.
+        self._is_behind = False
+        #: Threads that keep something large, by its number, and what they have come to.
         self._large: dict[int, threading.Thread] = {}
-        self._kept_large: deque[_Kept] = deque()
+        self._taken_large: deque[tuple[int, Landed, Taken | int]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_heard = True
         self._hearing: dict[int, Callable[[], None]] = {
@@ -78,18 +96,37 @@ class Recorder:
 
     def run(self) -> None:
         """Keep what comes until the receiver closes the link, and finish that."""
-        while self._is_heard or self._going:
-            for descriptor, _ in self._poll.poll():
+        self._refill()
+        while self._is_heard or self._going or self._filing or self._owes_more():
+            ready = self._poll.poll(self._patience_ms())
+            for descriptor, _ in ready:
                 self._hearing[descriptor]()
-            if self._kept:
-                kept, self._kept = self._kept, []
-                self._answer_for(kept)
+            if self._is_due(is_calm=not ready):
+                self._begin_to_file()
+            if self._filing and not self._unfiled:
+                self._end_filing()
 
     def close(self) -> None:
-        """Let go of what it holds."""
-        self._forget_connection()
+        """Let go of what it holds; what is owed stays where it has landed."""
         self._disk.close()
+        for each in self._waiting:
+            each.taken.unkept.close()
         os.close(self._wake)
+
+    def _owes_more(self) -> bool:
+        """Return whether something waits to be filed that is worth a try before the end."""
+        return bool(self._waiting) and not self._is_behind
+
+    def _patience_ms(self) -> int | None:
+        if not self._waiting or self._filing:
+            return None
+        return _AGAIN_MS if self._is_behind else _WHILE_MS
+
+    def _is_due(self, *, is_calm: bool) -> bool:
+        if not self._waiting or self._filing:
+            return False
+        someone_waits = any(not each.is_told for each in self._waiting)
+        return is_calm or someone_waits or (len(self._waiting) >= _BATCH and not self._is_behind)
 
     def _hear(self) -> None:
         """Begin to keep what the receiver hands on."""
@@ -109,34 +146,36 @@ class Recorder:
 
     def _begin(self, number: int, landed: Landed) -> None:
         self._going += 1
-        if landed.part.size <= _LARGE:
-            self._go_on(number, landed, keeping(landed, self._how, self._slots))
+        if landed.part.size > _LARGE:
+            # Nobody else shall wait until it is walked.
+            thread = threading.Thread(target=self._take_large, args=(number, landed), daemon=True)
+            self._large[number] = thread
+            thread.start()
             return
-        # Nobody else shall wait until it is walked.
-        thread = threading.Thread(target=self._keep_large, args=(number, landed), daemon=True)
-        self._large[number] = thread
-        thread.start()
+        spare = None
+        if self._landing is not None and landed.part.slot is not None:
+            spare = self._landing.take()
+        steps = taking(landed, self._how, self._slots, spare)
+        begin(steps, self._disk, partial(self._note, number, landed))
 
-    def _go_on(
-        self,
-        number: int,
-        landed: Landed,
-        steps: Steps[Arrived | int],
-        failure: Exception | None = None,
-    ) -> None:
-        """Keep one as far as it goes without a wait for the disk: others go on meanwhile."""
-        try:
-            wish = next(steps) if failure is None else steps.throw(failure)
-        except StopIteration as end:
-            self._kept.append(_Kept(number, landed, end.value))
-        else:
-            self._disk.begin(wish, partial(self._go_on, number, landed, steps))
+    def _note(self, number: int, landed: Landed, taken: Taken | int | Exception) -> None:
+        """Note what has become durable, and answer for it or for what is refused."""
+        if isinstance(taken, Exception):
+            taken = refused_for(taken, landed.reception)
+        if isinstance(taken, int):
+            self._tell(number, taken)
+            return
+        waiting = _Waiting(number=number, taken=taken)
+        self._waiting.append(waiting)
+        if taken.is_safe and not self._is_behind:
+            taken.unkept.owe()
+            waiting.is_told = True
+            self._tell(number, SUCCESS)
 
-    def _keep_large(self, number: int, landed: Landed) -> None:
+    def _take_large(self, number: int, landed: Landed) -> None:
         try:
-            self._kept_large.append(
-                _Kept(number, landed, at_once(keeping(landed, self._how, self._slots)))
-            )
+            taken = at_once(taking(landed, self._how, self._slots))
+            self._taken_large.append((number, landed, taken))
             os.eventfd_write(self._wake, 1)
         except BaseException:
             # Whoever waits would wait for ever: this process ends, and another one begins.
@@ -146,65 +185,79 @@ class Recorder:
     def _hear_of_large(self) -> None:
         # In this order: whoever is missed here wakes once more.
         os.eventfd_read(self._wake)
-        for _ in range(len(self._kept_large)):
-            kept = self._kept_large.popleft()
-            self._large.pop(kept.number).join()
-            self._kept.append(kept)
+        for _ in range(len(self._taken_large)):
+            number, landed, taken = self._taken_large.popleft()
+            self._large.pop(number).join()
+            self._note(number, landed, taken)
 
-    def _answer_for(self, kept: Sequence[_Kept]) -> None:
-        """Enter what is durable into the ledger, and say what has become of each."""
-        arrived = [each.result for each in kept if isinstance(each.result, Arrived)]
-        meanings = iter(self._record_in_turn(arrived) if arrived else ())
-        for number, landed, result in kept:
-            status = (
-                result if isinstance(result, int) else concluded(landed, result, next(meanings))
+    def _begin_to_file(self) -> None:
+        """Begin to bring all that wait to their places in the store."""
+        self._filing, self._waiting = self._waiting, []
+        self._unfiled = len(self._filing)
+        for each in self._filing:
+            begin(each.taken.unkept.filing(), self._disk, partial(self._note_filed, each))
+
+    def _note_filed(self, waiting: _Waiting, filed: Stored | Exception) -> None:
+        waiting.failure = filed if isinstance(filed, Exception) else None
+        self._unfiled -= 1
+
+    def _end_filing(self) -> None:
+        """Enter what is in its place into the ledger, and say what has become of each."""
+        filed, self._filing = self._filing, []
+        behind = []
+        for waiting, outcome in zip(filed, self._entered(filed), strict=True):
+            if waiting.is_told and isinstance(outcome, Exception):
+                behind.append(waiting)
+            else:
+                self._conclude(waiting, outcome)
+        self._waiting[:0] = behind
+        self._note_behind(len(behind))
+        self._refill()
+
+    def _entered(self, filed: Sequence[_Waiting]) -> list[Added | Exception]:
+        """Return what each meant to the ledger, or why it is not in its place or not there."""
+        failed: dict[str, Exception] = {}
+        for each in filed:
+            # What came later under a UID must not be in the ledger earlier.
+            uid = each.taken.landed.sop_instance_uid
+            each.failure = each.failure or failed.get(uid)
+            if each.failure is not None:
+                failed[uid] = each.failure
+        fit = [each.taken.arrived for each in filed if each.failure is None]
+        entered = iter(self._entries.enter(fit) if fit else ())
+        return [each.failure or next(entered) for each in filed]
+
+    def _conclude(self, waiting: _Waiting, outcome: Added | Exception) -> None:
+        taken = waiting.taken
+        status = concluded(taken.landed, taken.arrived, outcome)
+        if not waiting.is_told:
+            self._tell(waiting.number, status)
+        taken.unkept.settle()
+        taken.unkept.close()
+
+    def _note_behind(self, count: int) -> None:
+        """Say when filing begins to fail, and when it is well again."""
+        if bool(count) == self._is_behind:
+            return
+        self._is_behind = bool(count)
+        if count:
+            logger.error(
+                "images that were acknowledged cannot be brought into store and ledger: they are "
+                "safe where they have landed and it is tried again; free room or mend the disk",
+                extra={"event": "filing_failed", "count": count},
             )
-            self._tell(number, status)
-        self._going -= len(kept)
+        else:
+            logger.info("all that was acknowledged is filed", extra={"event": "filing_resumed"})
+
+    def _refill(self) -> None:
+        if self._landing is not None and self._landing.is_low():
+            # Without spares, for want of room, say, each is answered for when it is filed.
+            begin(self._landing.refilling(), self._disk, lambda _: None)
 
     def _tell(self, number: int, status: int) -> None:
+        self._going -= 1
         try:
             self._link.send(answer(number, status))
         except ConnectionError:
             # The receiver is gone, and whoever it has received from knows it.
             return
-
-    def _record_in_turn(self, arrived: Sequence[Arrived]) -> list[Added | Exception]:
-        """Return what each arrival meant when it is committed, or why it is not."""
-        try:
-            fcntl.flock(self._turn, fcntl.LOCK_EX)
-        except OSError as error:
-            return [error] * len(arrived)
-        try:
-            return self._record(arrived)
-        finally:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
-
-    def _record(self, arrived: Sequence[Arrived]) -> list[Added | Exception]:
-        try:
-            return list(self._added(arrived))
-        except Exception:  # noqa: BLE001 (each is tried alone, and told its own)
-            return [self._record_alone(each) for each in arrived]
-
-    def _record_alone(self, arrived: Arrived) -> Added | Exception:
-        """Record what could not be recorded with others: none suffers for another."""
-        try:
-            (meaning,) = self._added([arrived])
-        except Exception as error:  # noqa: BLE001 (told to the one who waits)
-            return error
-        return meaning
-
-    def _added(self, arrived: Sequence[Arrived]) -> list[Added]:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        try:
-            return instances.add_all(self._connection, arrived)
-        except BaseException:
-            # It may be broken: the next begins with another one.
-            self._forget_connection()
-            raise
-
-    def _forget_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Protocol
 
-from node.ledger.engine import open_ledger
+from node.entries import Entries
+from node.keeping import Keeping
+from node.landing import Landing
+from node.ledger.engine import Engine, is_file, open_ledger
 from node.process import die_with_parent, keep_what_is_loaded
 from node.quiet import quiet_libraries
 from node.receive import ReceiveSettings, keeping_of
 from node.recorder import Recorder
 from node.recorder_link import READY, LinkEnd, link_ends
+from node.recovery import open_landing, recover
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +88,37 @@ def record(settings: ReceiveSettings, link: LinkEnd) -> None:
         stack.callback(engine.dispose)
         turn = stack.enter_context((settings.data / _TURN).open("ab"))
         how = keeping_of(settings)
-        recorder = stack.enter_context(closing(Recorder(engine, turn, how, link)))
+        entries = stack.enter_context(closing(Entries(engine, turn)))
+        landing = stack.enter_context(_landing(settings, engine, entries, how))
+        recorder = stack.enter_context(closing(Recorder(entries, how, link, landing)))
         link.connection.send(READY)
         recorder.run()
+
+
+@contextmanager
+def _landing(
+    settings: ReceiveSettings, engine: Engine, entries: Entries, how: Keeping
+) -> Iterator[Landing | None]:
+    """File what an earlier recorder has left; give the landing, if images may land there.
+
+    They may where one recorder alone writes the ledger: what two have answered for, and not
+    entered yet, could come into the ledger in another order than it came here.
+    """
+    landing = open_landing(settings.data)
+    if landing is None:
+        extra = {"event": "landing_taken"}
+        logger.warning("another recorder does not end: images are answered for later", extra=extra)
+        yield None
+        return
+    with ExitStack() as stack:
+        stack.callback(landing.close)
+        is_usable = landing.is_usable()
+        stays = recover(landing, engine, entries, how) if is_usable else 0
+        if is_usable and not stays and settings.receivers == 1 and is_file(engine):
+            yield landing
+        else:
+            stack.close()
+            yield None
 
 
 def _wait_for_end(child: int) -> None:

@@ -7,7 +7,7 @@ import mmap
 
 from blake3 import blake3
 
-from node.store import Finished
+from node.part import Finished
 
 #: Bytes; a CT image has half a MiB, and what is larger comes into a file.
 _SIZE = 1 << 20

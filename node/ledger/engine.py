@@ -21,7 +21,15 @@ from node.ledger.backup import back_up
 from node.ledger.prepared import run_text
 
 #: Everything that SQLAlchemy lends to the rest of the node is among these names.
-__all__ = ["Connection", "DBAPIError", "Engine", "insert_missing", "open_ledger", "reading"]
+__all__ = [
+    "Connection",
+    "DBAPIError",
+    "Engine",
+    "insert_missing",
+    "is_file",
+    "open_ledger",
+    "reading",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +69,11 @@ def open_ledger(url: str, *, migrate: bool = False) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def is_file(engine: Engine) -> bool:
+    """Return whether the ledger is a file, which processes of this machine alone write."""
+    return engine.dialect.name == "sqlite"
 
 
 @contextmanager

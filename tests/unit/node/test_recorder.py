@@ -14,14 +14,15 @@ import pytest
 from sqlalchemy import select as rows_of
 
 from dicom_io.part10 import part10_head
+from node.entries import Entries
 from node.keeping import Keeping
 from node.landed import Landed, as_message, from_message
 from node.ledger import instances, schema
 from node.ledger.engine import reading
+from node.part import Part
 from node.recorder import Recorder
 from node.recorder_link import LONGEST_MESSAGE, RecorderGoneError, RecorderLink, link_ends
 from node.slots import PartInMemory
-from node.store import Part
 from node.task import Reception
 from tests.build_wire import DEVICE_UID, EXPLICIT, MR_IMAGE, encoded, image
 from tests.wait import until
@@ -34,15 +35,15 @@ LARGE = 3 << 20
 
 
 @contextmanager
-def recording(ledger, data, turn):
+def recording(ledger, data, turn, landing=None):
     """Run a recorder in a thread; give the receiver's end of its link."""
     ours, theirs = link_ends()
-    recorder = Recorder(
-        ledger, turn, Keeping(data=data, device_uid=DEVICE_UID, strict=True), theirs
-    )
+    how = Keeping(data=data, device_uid=DEVICE_UID, strict=True)
+    entries = Entries(ledger, turn)
+    recorder = Recorder(entries, how, theirs, landing)
 
     def run():
-        with closing(theirs), closing(recorder):
+        with closing(theirs), closing(entries), closing(recorder):
             recorder.run()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -207,7 +208,7 @@ def test_a_wake_up_that_comes_late_is_seen_and_over(ledger, tmp_path):
     ours, theirs = link_ends()
     how = Keeping(data=tmp_path, device_uid=DEVICE_UID, strict=True)
     with closing(ours), closing(theirs), (tmp_path / "turn").open("ab") as turn:
-        recorder = Recorder(ledger, turn, how, theirs)
+        recorder = Recorder(Entries(ledger, turn), how, theirs)
         with closing(recorder):
             thread = threading.Thread(target=recorder.run)
             thread.start()

@@ -10,8 +10,8 @@ from node.arrival import Arrival
 from node.command_set import StoreRequest
 from node.errors import StorageFullError
 from node.slots import PartInMemory, Slots
-from node.store import Unkept
 from node.task import Reception
+from node.unkept import Unkept
 from tests.build_wire import EXPLICIT, MR_IMAGE
 
 UID = "1.2.3.4.5"

@@ -12,9 +12,12 @@ from node import store
 from node.disk import Write, fulfilled
 from node.errors import StorageFullError
 from node.ledger import files as ledger_files
+from node.part import Part
+from node.places import path_of
 from node.slots import PartInMemory, Slots
 from node.steps import at_once
 from node.sweep import remove_orphans, sweep_at_start
+from node.unkept import Unkept
 from tests.build_ledger import arrive, new_ledger, write_instance
 
 LATER = datetime.now(UTC) + timedelta(days=3)
@@ -30,7 +33,7 @@ def test_content_lies_under_its_hash(tmp_path):
     assert stored.digest == blake3(b"content").hexdigest()
     assert stored.path == tmp_path / f"objects/blake3/{stored.digest[:2]}/{stored.digest}.dcm"
     assert stored.path.read_bytes() == b"content"
-    assert stored.path == store.path_of(tmp_path, stored.digest)
+    assert stored.path == path_of(tmp_path, stored.digest)
 
 
 def test_the_same_content_is_stored_once(tmp_path):
@@ -51,31 +54,31 @@ def test_content_that_comes_again_mends_what_the_disk_has_spoiled(tmp_path):
 
 
 def test_a_part_that_is_not_finished_leaves_nothing(tmp_path):
-    with store.Part(tmp_path) as part:
+    with Part(tmp_path) as part:
         part.write(b"head")
 
     assert files(tmp_path) == []
 
 
 def test_a_finished_part_shows_what_was_written_and_leaves_nothing_unless_it_is_kept(tmp_path):
-    with store.Part(tmp_path) as part:
+    with Part(tmp_path) as part:
         part.write(b"head")
         part.write(memoryview(b"body"))
         finished = part.finish()
 
-    with store.Unkept(tmp_path, finished) as unkept, unkept.content() as content:
+    with Unkept(tmp_path, finished) as unkept, unkept.content() as content:
         assert bytes(content) == b"headbody"
 
     assert files(tmp_path) == []
 
 
 def test_a_finished_part_that_cannot_be_opened_leaves_nothing(tmp_path, monkeypatch):
-    with store.Part(tmp_path) as part:
+    with Part(tmp_path) as part:
         finished = part.finish()
     monkeypatch.setattr(os, "open", exhausted)
 
     with pytest.raises(StorageFullError, match="no room"):
-        store.Unkept(tmp_path, finished)
+        Unkept(tmp_path, finished)
 
     assert files(tmp_path) == []
 
@@ -87,7 +90,7 @@ SIZES = [0, 1, 4096, (1 << 17) - 1, 1 << 17, (1 << 17) + 1, 525_000, 1 << 20]
 def test_what_is_in_memory_is_kept_as_it_is(tmp_path, size):
     finished, memory = in_memory(os.urandom(size))
 
-    with store.Unkept(tmp_path, finished, memory) as unkept, unkept.content() as content:
+    with Unkept(tmp_path, finished, memory) as unkept, unkept.content() as content:
         stored = at_once(unkept.keeping())
 
     assert stored.path.read_bytes() == content == memory[:size]
@@ -99,7 +102,7 @@ def test_a_file_system_that_takes_nothing_directly_has_it_copied(tmp_path, monke
     finished, memory = in_memory(os.urandom(size))
     monkeypatch.setattr("node.steps.fulfilled", no_write(OSError(errno.EINVAL, "not aligned")))
 
-    with store.Unkept(tmp_path, finished, memory) as unkept:
+    with Unkept(tmp_path, finished, memory) as unkept:
         stored = at_once(unkept.keeping())
 
     assert stored.path.read_bytes() == memory[:size]
@@ -111,7 +114,7 @@ def test_a_disk_that_fails_to_write_what_is_in_memory_leaves_nothing(tmp_path, m
 
     with (
         pytest.raises(StorageFullError, match="no room"),
-        store.Unkept(tmp_path, finished, memory) as unkept,
+        Unkept(tmp_path, finished, memory) as unkept,
     ):
         at_once(unkept.keeping())
 
@@ -121,7 +124,7 @@ def test_a_disk_that_fails_to_write_what_is_in_memory_leaves_nothing(tmp_path, m
 def test_what_is_in_memory_and_not_kept_was_never_in_a_file(tmp_path):
     finished, memory = in_memory(b"content")
 
-    with store.Unkept(tmp_path, finished, memory) as unkept, unkept.content() as content:
+    with Unkept(tmp_path, finished, memory) as unkept, unkept.content() as content:
         assert content == b"content"
 
     assert list(tmp_path.rglob("*")) == []
@@ -263,7 +266,7 @@ def test_files_of_earlier_versions_are_swept_like_the_rest(tmp_path):
     old = tmp_path / "objects" / "sha256" / "ab" / f"ab{'0' * 62}.dcm"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"older")
-    with store.Part(tmp_path) as part:
+    with Part(tmp_path) as part:
         part.write(b"on its way")
 
         found = set(store.files_before(tmp_path, LATER))

@@ -1,0 +1,147 @@
+"""Files that have their names before anything is in them: what is in one is durable at once.
+
+A file that is made for an image has to be durable twice: its content and its name. Here the names
+are durable long before, so that a receiver can answer for an image when its content is. What is
+known of it lies beside the content, in an extended attribute (xattr(7)): a start finds all that was
+answered for and has not come into the store and the ledger yet.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from node.disk import Sync
+from node.folders import created, locked
+from node.steps import Steps
+
+#: As many as a recorder has on its way, and as many that wait for their places.
+_MOST = 64
+_ABOUT = "user.pellucid.landed"
+
+
+class Spare(NamedTuple):
+    """An empty file whose name is durable."""
+
+    path: Path
+    #: To write to; whoever takes the spare closes it.
+    descriptor: int
+
+
+class Landing:
+    """Where the images of one recorder land; nobody else lands any in that data folder meanwhile.
+
+    Parameters
+    ----------
+    root
+        The data folder.
+
+    Raises
+    ------
+    OSError
+        Somebody else has it (``BlockingIOError``), or the disk fails.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._folder = folder_of(root)
+        self._spares: list[Spare] = []
+        self._is_refilled = False
+        with ExitStack() as stack:
+            self._names = stack.enter_context(locked(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            self._lock = stack.pop_all()
+
+    def take(self) -> Spare | None:
+        """Return one that nobody has; None: there is none just now."""
+        return self._spares.pop() if self._spares else None
+
+    def is_low(self) -> bool:
+        """Return whether half of the spares are gone, and nobody makes new ones."""
+        return not self._is_refilled and len(self._spares) <= _MOST // 2
+
+    def refilling(self) -> Steps[None]:
+        """Make new spares; they can be taken when it has ended.
+
+        Raises
+        ------
+        OSError
+            The disk is full, or fails, and there are none.
+        """
+        made: list[Spare] = []
+        self._is_refilled = True
+        try:
+            for _ in range(_MOST - len(self._spares)):
+                path = self._new_path()
+                made.append(Spare(path, created(path)))
+            yield Sync(self._names)
+        except BaseException:
+            _drop(made)
+            raise
+        finally:
+            self._is_refilled = False
+        self._spares += made
+
+    def is_usable(self) -> bool:
+        """Return whether the file system can do what it takes: attributes, and second names."""
+        first, second = self._new_path(), self._new_path()
+        probe = Spare(first, created(first))
+        try:
+            write_about(probe.descriptor, b"")
+            second.hardlink_to(first)
+            second.unlink()
+        except OSError:
+            return False
+        finally:
+            _drop([probe])
+        return True
+
+    def left(self) -> Iterator[tuple[Path, bytes]]:
+        """Return the files that somebody has begun to fill, the oldest first, and what is known.
+
+        Spares that nobody has filled are deleted.
+
+        Raises
+        ------
+        OSError
+            The disk fails.
+        """
+        found = sorted(self._folder.glob("*.landing"), key=lambda path: path.stat().st_mtime_ns)
+        for path in found:
+            if _ABOUT in os.listxattr(path):
+                yield path, os.getxattr(path, _ABOUT)
+            else:
+                path.unlink()
+
+    def close(self) -> None:
+        """Leave no spares, and let others have it; never raises."""
+        _drop(self._spares)
+        self._lock.close()
+
+    def _new_path(self) -> Path:
+        return self._folder / f"{secrets.token_hex(16)}.landing"
+
+
+def folder_of(root: Path) -> Path:
+    """Return where images land."""
+    return root / "objects" / "landing"
+
+
+def write_about(descriptor: int, about: bytes) -> None:
+    """Write what is known of what a file will hold: durable when the file is.
+
+    Raises
+    ------
+    OSError
+        The disk is full, or the file system takes no attributes.
+    """
+    os.setxattr(descriptor, _ABOUT, about)
+
+
+def _drop(spares: Iterable[Spare]) -> None:
+    for path, descriptor in spares:
+        with suppress(OSError):
+            os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
