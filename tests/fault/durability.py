@@ -24,21 +24,35 @@ def receive_with_a_journal(folder: Path, database: str, faults: Faults) -> None:
 def require_durable(journal: Iterable[str]) -> set[Path]:
     """Require that content was safe before its name, and its name before its row and the answer.
 
+    What has landed in a file whose name was safe before may be answered for at once.
+
     Returns the files whose content and name are safe at the end.
     """
+    spares: set[Path] = set()
+    safe_spares: set[Path] = set()
+    answered = 0
     content: set[Path] = set()
     names: set[Path] = set()
     open_names: set[Path] = set()
     for line in journal:
         match line.split("\t"):
+            case ["created", path]:
+                spares.add(Path(path))
             case ["synced", path]:
                 content.add(Path(path))
+                safe_spares |= {spare for spare in spares if spare.parent == Path(path)}
                 safe = {name for name in open_names if name.parent == Path(path)}
                 names |= safe
                 open_names -= safe
             case ["renamed", source, target] if target.endswith(".dcm"):
                 assert Path(source) in content, oracle.NOT_DURABLE
                 open_names.add(Path(target))
-            case ["pellucid.ledger.instance_committed" | "pellucid.receive.answered"]:
+            case ["pellucid.ledger.instance_committed"]:
                 assert not open_names, oracle.NOT_DURABLE
+            case ["pellucid.receive.answered"]:
+                answered += 1
+                files = {each for each in content if each.suffix in (".part", ".landing")}
+                assert answered <= len(files), oracle.NOT_DURABLE
+                assert set(files & spares) <= safe_spares, oracle.NOT_DURABLE
+                assert safe_spares or not open_names, oracle.NOT_DURABLE
     return names

@@ -5,13 +5,17 @@ fails with words of its own, by which a mutant is known to be caught for the rig
 """
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from blake3 import blake3
 from pydicom import dcmread
 from sqlalchemy import Engine
 
+from node.landed import from_message
 from node.ledger import instances, outbox, tasks
 from node.standin import StandInPacs
 from node.task import DeliveryState, State
@@ -21,6 +25,7 @@ NOT_WHOLE = "a final file is not what its name says"
 LEFT_OVER = "an unfinished file is left over"
 UNKNOWN = "acknowledged, and not in the ledger"
 NOT_ONCE = "not queued exactly once"
+UNFILED = "acknowledged, and never brought to its place"
 NOT_DURABLE = "a power cut would take what was acknowledged"
 UNTAKEN = "offered again, and not taken"
 UNANSWERED = "acknowledged, and never answered"
@@ -48,9 +53,37 @@ def uid_of(file: Path) -> str:
     return str(dcmread(file, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
 
 
-def require_kept(acknowledged: Mapping[str, str], data: Path) -> None:
-    """Require every acknowledged data set, byte for byte, in a final file."""
-    kept = {digest_of(path.read_bytes()) for path in final_files(data)}
+def landed(data: Path) -> dict[str, str]:
+    """Return what was answered for and is not filed yet: where a start finds it."""
+    found = {}
+    for path in landings(data):
+        with suppress(FileNotFoundError):  # filed just now
+            _, one = from_message(os.getxattr(path, "user.pellucid.landed"))
+            content = path.read_bytes()
+            if blake3(content).hexdigest() == one.part.digest:
+                found[one.sop_instance_uid] = digest_of(content)
+    return found
+
+
+def landings(data: Path) -> list[Path]:
+    """Return the files that something is known of, though not in the ledger yet."""
+    return [
+        path
+        for path in (data / "objects" / "landing").glob("*.landing")
+        if "user.pellucid.landed" in os.listxattr(path)
+    ]
+
+
+def require_filed(data: Path) -> None:
+    """Require that nothing waits for its place in the store and the ledger."""
+    assert landings(data) == [], UNFILED
+
+
+def require_kept(
+    acknowledged: Mapping[str, str], data: Path, landed: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Require every acknowledged data set, byte for byte, in a final file, or where it landed."""
+    kept = {digest_of(path.read_bytes()) for path in final_files(data)} | set(landed.values())
     lost = [uid for uid, digest in acknowledged.items() if digest not in kept]
     assert lost == [], LOST
 

@@ -88,12 +88,17 @@ def keep_journal(path):
     def hear(event, arguments):
         if event == "pellucid.receive.synced":
             told(*synced(*arguments))
+        elif (
+            event == "open" and str(arguments[0]).endswith(".landing") and arguments[2] & os.O_CREAT
+        ):
+            told("created", arguments[0])
         elif event.startswith("pellucid."):
             told(event)
 
     os.fsync = recording(os.fsync, synced, told)
     os.replace = recording(os.replace, renamed, told)
     os.rename = recording(os.rename, renamed, told)
+    os.link = recording(os.link, renamed, told)
     sys.addaudithook(hear)
 
 
