@@ -91,6 +91,18 @@ class Aio:
         except BlockingIOError:
             # Heard already, with what ended just before.
             return []
+        ended: list[Ended] = []
+        # The system takes more than it was asked for: what is left here is told by nobody.
+        while some := self._some_ended():
+            ended += some
+        return ended
+
+    def close(self) -> None:
+        """Wait for what is on its way, and let go of the context."""
+        _call(self._destroy, self._context)
+        os.close(self._ended)
+
+    def _some_ended(self) -> list[Ended]:
         try:
             count = _call(
                 self._getevents,
@@ -105,11 +117,6 @@ class Aio:
             return []
         found = memoryview(self._events)[: count * _EVENT.size]
         return [Ended(number, result) for number, _, result, _ in _EVENT.iter_unpack(found)]
-
-    def close(self) -> None:
-        """Wait for what is on its way, and let go of the context."""
-        _call(self._destroy, self._context)
-        os.close(self._ended)
 
     def _begin(self, number: int, what: int, descriptor: int, address: int, count: int) -> None:
         packed = _REQUEST.pack(

@@ -53,13 +53,17 @@ class Landing:
             self._names = stack.enter_context(locked(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
             self._lock = stack.pop_all()
 
+    def __len__(self) -> int:
+        """Return how many spares can be taken."""
+        return len(self._spares)
+
     def take(self) -> Spare | None:
         """Return one that nobody has; None: there is none just now."""
         return self._spares.pop() if self._spares else None
 
     def is_low(self) -> bool:
         """Return whether half of the spares are gone, and nobody makes new ones."""
-        return not self._is_refilled and len(self._spares) <= _MOST // 2
+        return not self._is_refilled and len(self) <= _MOST // 2
 
     def refilling(self) -> Steps[None]:
         """Make new spares; they can be taken when it has ended.
@@ -72,7 +76,7 @@ class Landing:
         made: list[Spare] = []
         self._is_refilled = True
         try:
-            for _ in range(_MOST - len(self._spares)):
+            for _ in range(_MOST - len(self)):
                 path = self._new_path()
                 made.append(Spare(path, created(path)))
             yield Sync(self._names)

@@ -67,11 +67,11 @@ def landed(data: Path) -> dict[str, str]:
 
 def landings(data: Path) -> list[Path]:
     """Return the files that something is known of, though not in the ledger yet."""
-    return [
-        path
-        for path in (data / "objects" / "landing").glob("*.landing")
-        if "user.pellucid.landed" in os.listxattr(path)
-    ]
+    found = []
+    for path in (data / "objects" / "landing").glob("*.landing"):
+        with suppress(FileNotFoundError):  # filed just now
+            found += [path] if "user.pellucid.landed" in os.listxattr(path) else []
+    return found
 
 
 def require_filed(data: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from node import aio, disk
 from node.aio import Aio
 from node.disk import Disk, Sync, Write
+from tests.wait import until
 
 SOON_MS = 60_000
 MEGABYTES = 8
@@ -99,6 +100,28 @@ def test_many_at_once_and_folders(asked, tmp_path):
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def untold(asked):
+    """Return how many have ended that nobody has heard of (eventfd(2))."""
+    if asked.fileno() < 0:
+        return 0
+    (count,) = re.findall(
+        r"eventfd-count: *([0-9a-f]+)", Path(f"/proc/self/fdinfo/{asked.fileno()}").read_text()
+    )
+    return int(count, 16)
+
+
+def test_what_ends_while_nobody_listens_is_all_heard_of_at_once(asked, tmp_path):
+    heard = []
+    with opened(tmp_path, os.O_RDONLY) as descriptor:
+        for _ in range(200):
+            asked.begin(Sync(descriptor), heard.append)
+        until(lambda: len(heard) + untold(asked) == 200, seconds=30)
+
+        asked.hear()
+
+    assert heard == [None] * 200
 
 
 def test_what_cannot_be_synced_is_told_so(asked):

@@ -5,7 +5,7 @@ import fcntl
 import os
 import select
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,94 +13,37 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select as rows_of
 
-from dicom_io.part10 import part10_head
 from node.entries import Entries
 from node.keeping import Keeping
-from node.landed import Landed, as_message, from_message
+from node.landed import as_message, from_message
 from node.ledger import instances, schema
 from node.ledger.engine import reading
-from node.part import Part
 from node.recorder import Recorder
 from node.recorder_link import LONGEST_MESSAGE, RecorderGoneError, RecorderLink, link_ends
-from node.slots import PartInMemory
 from node.task import Reception
-from tests.build_wire import DEVICE_UID, EXPLICIT, MR_IMAGE, encoded, image
+from tests.build_landed import (
+    SOON,
+    STUDY,
+    hear,
+    held,
+    keep_at_once,
+    landed,
+    landed_in_memory,
+    pixels,
+    recording,
+)
+from tests.build_wire import DEVICE_UID, encoded, image
 from tests.wait import until
 
-STUDY = "1.2.3"
 SUCCESS, OUT_OF_RESOURCES, REFUSED = 0x0000, 0xA700, 0xC000
-SOON = 60.0
 #: Of pixels: more than is kept beside others.
 LARGE = 3 << 20
-
-
-@contextmanager
-def recording(ledger, data, turn, landing=None):
-    """Run a recorder in a thread; give the receiver's end of its link."""
-    ours, theirs = link_ends()
-    how = Keeping(data=data, device_uid=DEVICE_UID, strict=True)
-    entries = Entries(ledger, turn)
-    recorder = Recorder(entries, how, theirs, landing)
-
-    def run():
-        with closing(theirs), closing(entries), closing(recorder):
-            recorder.run()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    with closing(RecorderLink(ours)) as link:
-        yield link
-    thread.join(SOON)
-    assert not thread.is_alive()
 
 
 @pytest.fixture
 def link(ledger, tmp_path):
     with (tmp_path / "turn").open("ab") as turn, recording(ledger, tmp_path, turn) as link:
         yield link
-
-
-def landed(data, number, content=None, **changes):
-    """Return one instance of the study that has landed."""
-    uid = f"1.2.3.4.{number}"
-    with Part(data) as part:
-        part.write(part10_head(MR_IMAGE, uid, EXPLICIT))
-        part.write(encoded(image(uid)) if content is None else content)
-        finished = part.finish()
-    made = Landed(
-        sop_class_uid=MR_IMAGE,
-        sop_instance_uid=uid,
-        transfer_syntax_uid=EXPLICIT,
-        reception=Reception(
-            called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=datetime.now(UTC)
-        ),
-        part=finished,
-    )
-    return replace(made, **changes)
-
-
-def landed_in_memory(slots, data, number, content=None):
-    """Return the same, in a slot."""
-    made = landed(data, number, content)
-    part = PartInMemory(slots, slots.take())
-    part.write((data / "objects" / "parts" / made.part.name).read_bytes())
-    (data / "objects" / "parts" / made.part.name).unlink()
-    return replace(made, part=part.finish())
-
-
-def keep_at_once(link, all_landed):
-    """Have all of them kept; return what each was told, in their order."""
-    told = {}
-    for number, each in enumerate(all_landed):
-        link.keep(each, lambda status, number=number: told.setdefault(number, status))
-    hear(link, lambda: len(told) == len(all_landed))
-    return [told[number] for number in range(len(all_landed))]
-
-
-def hear(link, is_enough):
-    while not is_enough():
-        assert select.select([link], [], [], SOON)[0]
-        link.hear()
 
 
 def parts(data):
@@ -144,10 +87,6 @@ def test_what_lands_in_memory_is_in_its_file_when_that_is_told(ledger, link, tmp
     stored = instances.of_study(ledger, STUDY)
     assert {one.sop_instance_uid: one.path.read_bytes() for one in stored} == before
     assert parts(tmp_path) == []
-
-
-def held(link, made):
-    return link.slots.content(made.part.slot)[: made.part.size]
 
 
 def test_what_is_refused_in_memory_leaves_no_file(ledger, link, tmp_path):
@@ -219,12 +158,6 @@ def test_a_wake_up_that_comes_late_is_seen_and_over(ledger, tmp_path):
             finally:
                 ours.close()
                 thread.join(SOON)
-
-
-def pixels(count):
-    """Return the attributes of an image of so many bytes of pixels."""
-    rows = count // 2048
-    return {"Rows": rows, "Columns": 1024, "PixelData": bytes(rows * 2048)}
 
 
 def test_one_that_cannot_be_written_fails_alone(ledger, link, tmp_path, caplog):

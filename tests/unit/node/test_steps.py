@@ -1,11 +1,13 @@
 """Work that pauses wherever the disk must have done something."""
 
 import os
+from contextlib import closing
 
 import pytest
 
-from node.disk import Sync
-from node.steps import at_once
+from node.disk import Disk, Sync
+from node.steps import at_once, begin
+from tests.wait import until
 
 
 def work(*descriptors):
@@ -40,3 +42,27 @@ def test_the_work_hears_of_a_sync_that_fails():
         os.close(writer)
 
     assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_work_goes_on_while_others_wait_for_the_disk(tmp_path):
+    ended = []
+    with closing(Disk()) as disk, (tmp_path / "file").open("wb") as file:
+        for _ in range(3):
+            begin(work(file.fileno(), file.fileno()), disk, ended.append)
+
+        until(lambda: disk.hear() or len(ended) == 3, seconds=30)
+
+    assert ended == ["done"] * 3
+
+
+def test_who_began_it_hears_of_what_fails():
+    reader, writer = os.pipe()
+    ended = []
+    with closing(Disk()) as disk:
+        begin(work(writer), disk, ended.append)
+
+        until(lambda: disk.hear() or ended, seconds=30)
+    os.close(reader)
+    os.close(writer)
+
+    assert [str(each) for each in ended] == ["the disk failed"]
