@@ -41,11 +41,17 @@ def as_message(number: int, landed: Landed) -> bytes:
     return json.dumps(values).encode()
 
 
-def from_message(message: bytes) -> tuple[int, Landed]:
-    """Return number and instance of what ``as_message`` has made."""
-    number, sop_class, sop_instance, syntax, called, calling, address, at, *part = json.loads(
-        message
-    )
+def as_question(number: int) -> bytes:
+    """Return what asks whether all that was handed on before has its place."""
+    return json.dumps([number]).encode()
+
+
+def from_message(message: bytes) -> tuple[int, Landed | None]:
+    """Return number and instance of what ``as_message`` has made; no instance: a question."""
+    number, *values = json.loads(message)
+    if not values:
+        return number, None
+    sop_class, sop_instance, syntax, called, calling, address, at, *part = values
     name, size, digest, slot = part
     return number, Landed(
         sop_class_uid=sop_class,

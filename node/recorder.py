@@ -77,6 +77,9 @@ class Recorder:
         #: What is being filed, and of how many the disk has more to do.
         self._filing: list[_Waiting] = []
         self._unfiled = 0
+        #: Who wants to know when all that waits is filed, and who when this is.
+        self._asked: list[int] = []
+        self._asked_before: list[int] = []
         #: Something that was answered for could not be filed when that was last tried.
         self._is_behind = False
         #: Threads that keep something large, by its number, and what they have come to.
@@ -125,7 +128,7 @@ class Recorder:
     def _is_due(self, *, is_calm: bool) -> bool:
         if not self._waiting or self._filing:
             return False
-        someone_waits = any(not each.is_told for each in self._waiting)
+        someone_waits = bool(self._asked) or any(not each.is_told for each in self._waiting)
         return is_calm or someone_waits or (len(self._waiting) >= _BATCH and not self._is_behind)
 
     def _hear(self) -> None:
@@ -142,7 +145,13 @@ class Recorder:
                 self._is_heard = False
                 self._poll.unregister(self._link)
                 return
-            self._begin(*from_message(message))
+            number, landed = from_message(message)
+            if landed is not None:
+                self._begin(number, landed)
+            elif self._waiting or self._filing:
+                self._asked.append(number)
+            else:
+                self._answer(number, SUCCESS)
 
     def _begin(self, number: int, landed: Landed) -> None:
         self._going += 1
@@ -193,6 +202,7 @@ class Recorder:
     def _begin_to_file(self) -> None:
         """Begin to bring all that wait to their places in the store."""
         self._filing, self._waiting = self._waiting, []
+        self._asked_before, self._asked = self._asked, []
         self._unfiled = len(self._filing)
         for each in self._filing:
             begin(each.taken.unkept.filing(), self._disk, partial(self._note_filed, each))
@@ -207,11 +217,14 @@ class Recorder:
         behind = []
         for waiting, outcome in zip(filed, self._entered(filed), strict=True):
             if waiting.is_told and isinstance(outcome, Exception):
+                waiting.failure = outcome
                 behind.append(waiting)
             else:
                 self._conclude(waiting, outcome)
         self._waiting[:0] = behind
-        self._note_behind(len(behind))
+        for number in self._asked_before:
+            self._answer(number, SUCCESS)
+        self._note_behind(behind)
         self._refill()
 
     def _entered(self, filed: Sequence[_Waiting]) -> list[Added | Exception]:
@@ -235,16 +248,17 @@ class Recorder:
         taken.unkept.settle()
         taken.unkept.close()
 
-    def _note_behind(self, count: int) -> None:
+    def _note_behind(self, behind: Sequence[_Waiting]) -> None:
         """Say when filing begins to fail, and when it is well again."""
-        if bool(count) == self._is_behind:
+        if bool(behind) == self._is_behind:
             return
-        self._is_behind = bool(count)
-        if count:
+        self._is_behind = bool(behind)
+        if behind:
+            reason = type(behind[0].failure).__name__
             logger.error(
                 "images that were acknowledged cannot be brought into store and ledger: they are "
                 "safe where they have landed and it is tried again; free room or mend the disk",
-                extra={"event": "filing_failed", "count": count},
+                extra={"event": "filing_failed", "count": len(behind), "reason": reason},
             )
         else:
             logger.info("all that was acknowledged is filed", extra={"event": "filing_resumed"})
@@ -256,6 +270,9 @@ class Recorder:
 
     def _tell(self, number: int, status: int) -> None:
         self._going -= 1
+        self._answer(number, status)
+
+    def _answer(self, number: int, status: int) -> None:
         try:
             self._link.send(answer(number, status))
         except ConnectionError:

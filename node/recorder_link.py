@@ -8,9 +8,10 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from node.landed import Landed, as_message
+from node.landed import Landed, as_message, as_question
 from node.slots import Slots
 
 #: Bytes; a message of ``as_message`` is far shorter.
@@ -50,7 +51,7 @@ class RecorderLink:
         self._numbers = itertools.count()
         #: Whom to tell, of what is on its way.
         self._asked: dict[int, Callable[[int], None]] = {}
-        self._waiting: deque[tuple[Landed, Callable[[int], None]]] = deque()
+        self._waiting: deque[tuple[Callable[[int], bytes], Callable[[int], None]]] = deque()
 
     def wait_until_ready(self) -> None:
         """Return when the recorder can keep something.
@@ -76,12 +77,24 @@ class RecorderLink:
         OSError
             The recorder is gone.
         """
-        if len(self._asked) >= _MOST_AT_ONCE:
-            self._waiting.append((landed, tell))
-            return
-        number = next(self._numbers)
-        self._connection.send(as_message(number, landed))
-        self._asked[number] = tell
+        self._ask(partial(as_message, landed=landed), tell)
+
+    def await_filed(self, tell: Callable[[int], None]) -> None:
+        """Have ``tell`` called when all that was answered for is in its place; returns at once.
+
+        Or when that has failed, for now.
+
+        Parameters
+        ----------
+        tell
+            See ``keep``.
+
+        Raises
+        ------
+        OSError
+            The recorder is gone.
+        """
+        self._ask(as_question, tell)
 
     def fileno(self) -> int:
         """Return the descriptor that can be read when there is something to hear."""
@@ -105,7 +118,15 @@ class RecorderLink:
             number, status = _ANSWER.unpack(message)
             self._asked.pop(number)(status)
             if self._waiting and len(self._asked) < _MOST_AT_ONCE:
-                self.keep(*self._waiting.popleft())
+                self._ask(*self._waiting.popleft())
+
+    def _ask(self, message: Callable[[int], bytes], tell: Callable[[int], None]) -> None:
+        if len(self._asked) >= _MOST_AT_ONCE:
+            self._waiting.append((message, tell))
+            return
+        number = next(self._numbers)
+        self._connection.send(message(number))
+        self._asked[number] = tell
 
     def close(self) -> None:
         """Hand on nothing any more: the recorder ends when it has kept what it has."""

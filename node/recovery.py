@@ -64,6 +64,8 @@ def recover(landing: Landing, engine: Engine, entries: Entries, how: Keeping) ->
 
 def _recovered(path: Path, about: bytes, engine: Engine, entries: Entries, how: Keeping) -> bool:
     _, landed = from_message(about)
+    if landed is None:
+        raise ValueError("nothing is known of it")
     descriptor = os.open(path, os.O_RDONLY)
     with closing(Unkept(how.data, landed.part, spare=Spare(path, descriptor))) as unkept:
         if not _is_whole(unkept, landed):

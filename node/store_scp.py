@@ -24,7 +24,15 @@ from node.landed import Landed
 from node.messages import Messages, Whole
 from node.proposals import Proposals
 from node.recorder_link import RecorderLink
-from node.upper_layer import A_ASSOCIATE_RQ, P_DATA, ProtocolError, Wire, data_pdu, pdu_head
+from node.upper_layer import (
+    A_ASSOCIATE_RQ,
+    A_RELEASE_RQ,
+    P_DATA,
+    ProtocolError,
+    Wire,
+    data_pdu,
+    pdu_head,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +123,7 @@ class StoreScp:
         """Take a PDU; see ``Served``."""
         if kind != P_DATA:
             self._drop_message()
-            self._leave_to_pynetdicom([pdu_head(kind, len(body)) + bytes(body)])
+            self._leave(kind, pdu_head(kind, len(body)) + bytes(body))
             return False
         others, whole = self._taking().take(body)
         if others:
@@ -169,6 +177,14 @@ class StoreScp:
                 why = str(task) if isinstance(task, ProtocolError) else type(task).__name__
                 self._tell_end(why, is_breach=True)
                 self._dul.event_queue.put(_INVALID)
+
+    def _leave(self, kind: int, pdu: bytes) -> None:
+        if kind != A_RELEASE_RQ:
+            self._leave_to_pynetdicom([pdu])
+            return
+        # When an association has ended in good order, all that came over it is in its place.
+        self._intake.drop(self)
+        self._recorder.await_filed(lambda _: self._tasks.put([pdu]))
 
     def _leave_to_pynetdicom(self, pdus: list[bytes]) -> None:
         self._intake.drop(self)

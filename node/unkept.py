@@ -174,11 +174,13 @@ class Unkept:
         try:
             path.hardlink_to(self._path)
         except FileExistsError:
-            part = new_part(self._root)
-            part.hardlink_to(self._path)
-            part.rename(path)
-            # Which is left if both were the same file already.
-            remove_quietly(part)
+            # Beside the first name: if this one stays, a start finds that all is filed.
+            second = self._path.with_stem(f"{self._path.stem}-")
+            second.unlink(missing_ok=True)
+            second.hardlink_to(self._path)
+            second.rename(path)
+            # A file that had that place already keeps both names.
+            remove_quietly(second)
 
     def _found(self) -> int:
         try:

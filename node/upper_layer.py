@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-A_ASSOCIATE_RQ, P_DATA = 0x01, 0x04
+A_ASSOCIATE_RQ, P_DATA, A_RELEASE_RQ = 0x01, 0x04, 0x05
 
 _LARGEST_PDU = 1 << 20
 #: Between two PDUs.

@@ -68,7 +68,10 @@ def ledger(tmp_path, port):
 
 
 def stored_files(data):
-    return sorted(path for path in (data / "objects").rglob("*") if path.is_file())
+    """Return the files with something in them: no spares."""
+    return sorted(
+        path for path in (data / "objects").rglob("*") if path.is_file() and path.stat().st_size
+    )
 
 
 def receptions(ledger):
@@ -299,12 +302,31 @@ def test_without_a_ledger_nothing_is_received(tmp_path):
         pass
 
 
-def test_a_dead_ledger_is_a_temporary_refusal(port, ledger, tmp_path):
+def test_a_dead_ledger_is_a_temporary_refusal(ledger, tmp_path):
+    # Of two receivers neither answers for what is not in the ledger.
+    with receiver(receive_settings(tmp_path, receivers=2)) as port:
+        with ledger.begin() as connection:
+            schema.reception.drop(connection)
+
+        with sender(port) as association:
+            assert store(association, image()) == 0xA700
+
+
+def test_what_was_answered_for_before_a_ledger_died_is_in_it_when_it_is_back(port, ledger, caplog):
     with ledger.begin() as connection:
         schema.reception.drop(connection)
 
     with sender(port) as association:
-        assert store(association, image()) == 0xA700
+        first = store(association, image("1.2.3.4.1"))
+        until(lambda: "cannot be brought into store and ledger" in caplog.text, seconds=30)
+        second = store(association, image("1.2.3.4.2"))
+        with ledger.begin() as connection:
+            schema.reception.create(connection)
+        third = store(association, image("1.2.3.4.3"))
+
+    assert (first, second, third) == (0x0000, 0xA700, 0x0000)
+    known = [one.sop_instance_uid for one in instances.of_study(ledger, "1.2.3")]
+    assert known == ["1.2.3.4.1", "1.2.3.4.3"]
 
 
 def test_nothing_of_the_patient_reaches_the_log(port, caplog, capfd):
