@@ -89,7 +89,7 @@ def taking(
             if isinstance(arrived, int):
                 return arrived
             is_safe = spare is not None and _is_plain(arrived)
-            if spare is not None and is_safe:
+            if spare is not None:
                 write_about(spare.descriptor, as_message(0, landed))
             yield from unkept.landing()
             stack.pop_all()

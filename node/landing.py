@@ -104,7 +104,8 @@ class Landing:
     def left(self) -> Iterator[tuple[Path, bytes]]:
         """Return the files that somebody has begun to fill, the oldest first, and what is known.
 
-        Spares that nobody has filled are deleted.
+        Nothing is known of what has lost its attributes, in a copy, say. Spares that nobody has
+        begun to fill are deleted.
 
         Raises
         ------
@@ -115,6 +116,8 @@ class Landing:
         for path in found:
             if _ABOUT in os.listxattr(path):
                 yield path, os.getxattr(path, _ABOUT)
+            elif path.stat().st_size:
+                yield path, b""
             else:
                 path.unlink()
 

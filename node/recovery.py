@@ -24,6 +24,10 @@ _WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 
 
+class UnfiledError(RuntimeError):
+    """What was left behind must not be filed as it is."""
+
+
 def open_landing(root: Path) -> Landing | None:
     """Return the landing of a data folder when nobody else has it; None if that takes too long.
 
@@ -49,12 +53,13 @@ def recover(landing: Landing, engine: Engine, entries: Entries, how: Keeping) ->
     for path, about in landing.left():
         try:
             recovered += _recovered(path, about, engine, entries, how)
-        except Exception:
+        except Exception as error:
             stays += 1
+            reason = str(error) if isinstance(error, UnfiledError) else type(error).__name__
             logger.exception(
                 "an image that was acknowledged cannot be brought into store and ledger: it "
                 "stays where it has landed until the next start",
-                extra={"event": "recovery_failed", "file": path.name},
+                extra={"event": "recovery_failed", "file": str(path), "reason": reason},
             )
     if recovered:
         extra = {"event": "recovered", "count": recovered}
@@ -63,9 +68,9 @@ def recover(landing: Landing, engine: Engine, entries: Entries, how: Keeping) ->
 
 
 def _recovered(path: Path, about: bytes, engine: Engine, entries: Entries, how: Keeping) -> bool:
-    _, landed = from_message(about)
+    landed = from_message(about)[1] if about else None
     if landed is None:
-        raise ValueError("nothing is known of it")
+        raise UnfiledError("it has lost its extended attributes: copy it from where it has them")
     descriptor = os.open(path, os.O_RDONLY)
     with closing(Unkept(how.data, landed.part, spare=Spare(path, descriptor))) as unkept:
         if not _is_whole(unkept, landed):
@@ -76,7 +81,7 @@ def _recovered(path: Path, about: bytes, engine: Engine, entries: Entries, how: 
             return False
         match examined(landed, unkept, how):
             case int(status):
-                raise ValueError(f"it was taken, and is refused now with status 0x{status:04X}")
+                raise UnfiledError(f"it was taken, and is refused now with status 0x{status:04X}")
             case arrived:
                 pass
         # Its age is what protects a file from a sweep until its row is written.
@@ -94,14 +99,14 @@ def _is_filed(engine: Engine, landed: Landed, how: Keeping) -> bool:
 
     Raises
     ------
-    ValueError
+    UnfiledError
         It has not, and must not have it any more.
     """
     at = landed.reception.at
     if receptions.is_known(engine, path_of(how.data, landed.part.digest), at):
         return True
     if receptions.has_later_version(engine, landed.sop_instance_uid, at):
-        raise ValueError("a later version is in the ledger, which this one must not replace")
+        raise UnfiledError("a later version is in the ledger, which this one must not replace")
     return False
 
 

@@ -281,6 +281,16 @@ def test_what_a_ledger_does_not_take_stays_for_another_start(ledger, tmp_path, t
     assert not left.exists()
 
 
+def test_what_has_lost_its_attributes_stays_and_is_told(ledger, tmp_path, turn, caplog):
+    left = left_behind(tmp_path, landed(tmp_path, 1))
+    os.removexattr(left, "user.pellucid.landed")
+
+    assert recovered(ledger, tmp_path, turn) == 1
+
+    assert left.exists()
+    assert "it has lost its extended attributes" in caplog.text
+
+
 def test_one_alone_has_the_landing(landing, tmp_path):
     with pytest.raises(BlockingIOError):
         Landing(tmp_path)
