@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from node.ledger import instances
-from node.ledger.engine import Connection, Engine
+from node.ledger.engine import Connection, Engine, is_locked_or_full
 from node.ledger.instances import Added, Arrived
 
 
@@ -54,12 +54,15 @@ class Entries:
         """Enter what could not be entered together: none suffers for another."""
         outcomes: list[Added | Exception] = []
         failed: dict[str, Exception] = {}
+        broken: Exception | None = None
         for each in arrived:
             uid = each.instance.sop_instance_uid
-            # What came later under a UID must not be in the ledger earlier.
-            outcome = failed.get(uid) or self._alone(each)
+            # What came later under a UID must not be in the ledger earlier; and each that finds
+            # the ledger locked waits for it.
+            outcome = broken or failed.get(uid) or self._alone(each)
             if isinstance(outcome, Exception):
                 failed[uid] = outcome
+                broken = outcome if is_locked_or_full(outcome) else None
             outcomes.append(outcome)
         return outcomes
 

@@ -19,7 +19,7 @@ from dicom_io.structure import (
 from dicom_io.study import Instance
 from node.arrival import is_uid
 from node.landed import Landed, as_message
-from node.landing import Spare, write_about
+from node.landing import Landing, write_about
 from node.ledger.instances import Added, Arrived
 from node.places import path_of
 from node.refusal import (
@@ -61,12 +61,13 @@ class Taken:
     arrived: Arrived
     #: To be closed.
     unkept: Unkept
-    #: A start would find it, and the ledger will take it: its sender may be told.
+    #: A start would find it, and the ledger will take it unless it is out of order: its sender
+    #: may be told.
     is_safe: bool
 
 
 def taking(
-    landed: Landed, how: Keeping, slots: Slots, spare: Spare | None = None
+    number: int, landed: Landed, how: Keeping, slots: Slots, landing: Landing | None = None
 ) -> Steps[Taken | int]:
     """Return it when it is durable, or the status that refuses it; never raises.
 
@@ -74,28 +75,33 @@ def taking(
 
     Parameters
     ----------
+    number
+        Greater of what has come later.
     slots
-        Where its content lies, if it is in memory.
-    spare
-        Which it is to land in, if it is in memory, and may be told of then.
+        Where its content lies, if it is in memory; not read any more when this has ended.
+    landing
+        Where what is in memory lands, if its sender may be told of it then.
     """
     slot = landed.part.slot
     memory = None if slot is None else slots.content(slot)
     try:
         with ExitStack() as stack:
-            unkept = stack.enter_context(Unkept(how.data, landed.part, memory, spare))
+            unkept = stack.enter_context(Unkept(how.data, landed.part, memory))
             sys.audit("pellucid.receive.arrived")
             arrived = examined(landed, unkept, how)
             if isinstance(arrived, int):
                 return arrived
-            is_safe = spare is not None and _is_plain(arrived)
+            spare = None
+            if landing is not None and memory is not None and _is_plain(arrived):
+                spare = landing.take()
             if spare is not None:
-                write_about(spare.descriptor, as_message(0, landed))
+                unkept.land_in(spare)
+                write_about(spare.descriptor, as_message(number, landed))
             yield from unkept.landing()
             stack.pop_all()
     except Exception as error:  # noqa: BLE001 (an entry point: nothing above it decides)
         return refused_for(error, landed.reception)
-    return Taken(landed=landed, arrived=arrived, unkept=unkept, is_safe=is_safe)
+    return Taken(landed=landed, arrived=arrived, unkept=unkept, is_safe=spare is not None)
 
 
 def examined(landed: Landed, unkept: Unkept, how: Keeping) -> Arrived | int:
@@ -187,8 +193,9 @@ def _is_plain(arrived: Arrived) -> bool:
         instance.patient_id,
         *instance.tags.values(),
     )
-    # What is not printable may be no Unicode.
-    return not instance.nonconformance and all(map(str.isprintable, values))
+    # What is not printable may be no Unicode; of spaces Python takes one alone for printable.
+    is_text = "".join(values).replace("\u3000", "").isprintable()
+    return is_text and not instance.nonconformance
 
 
 def _tell_nonconformance(landed: Landed, instance: Instance, meaning: Added) -> None:

@@ -6,10 +6,11 @@ known of it lies beside the content, in an extended attribute (xattr(7)): a star
 answered for and has not come into the store and the ledger yet.
 """
 
+import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from node.steps import Steps
 #: As many as a recorder has on its way, and as many that wait for their places.
 _MOST = 64
 _ABOUT = "user.pellucid.landed"
+#: Bytes; more than is ever written.
+_LONGEST_ABOUT = 1024
 
 
 class Spare(NamedTuple):
@@ -76,9 +79,7 @@ class Landing:
         made: list[Spare] = []
         self._is_refilled = True
         try:
-            for _ in range(_MOST - len(self)):
-                path = self._new_path()
-                made.append(Spare(path, created(path)))
+            self._make(made)
             yield Sync(self._names)
         except BaseException:
             _drop(made)
@@ -90,41 +91,43 @@ class Landing:
     def is_usable(self) -> bool:
         """Return whether the file system can do what it takes: attributes, and second names."""
         first, second = self._new_path(), self._new_path()
-        probe = Spare(first, created(first))
+        probe: list[Spare] = []
         try:
-            write_about(probe.descriptor, b"")
+            probe.append(Spare(first, created(first)))
+            write_about(probe[0].descriptor, bytes(_LONGEST_ABOUT))
             second.hardlink_to(first)
             second.unlink()
         except OSError:
             return False
         finally:
-            _drop([probe])
+            _drop(probe)
         return True
 
-    def left(self) -> Iterator[tuple[Path, bytes]]:
-        """Return the files that somebody has begun to fill, the oldest first, and what is known.
-
-        Nothing is known of what has lost its attributes, in a copy, say. Spares that nobody has
-        begun to fill are deleted.
+    def left(self) -> list[Path]:
+        """Return the files that are there, in the order in which they were written to.
 
         Raises
         ------
         OSError
             The disk fails.
         """
-        found = sorted(self._folder.glob("*.landing"), key=lambda path: path.stat().st_mtime_ns)
-        for path in found:
-            if _ABOUT in os.listxattr(path):
-                yield path, os.getxattr(path, _ABOUT)
-            elif path.stat().st_size:
-                yield path, b""
-            else:
-                path.unlink()
+        return sorted(self._folder.glob("*.landing"), key=lambda path: path.stat().st_mtime_ns)
 
     def close(self) -> None:
         """Leave no spares, and let others have it; never raises."""
         _drop(self._spares)
         self._lock.close()
+
+    def _make(self, made: list[Spare]) -> None:
+        """Add as many as are missing, or as there is room for."""
+        for _ in range(_MOST - len(self)):
+            path = self._new_path()
+            try:
+                made.append(Spare(path, created(path)))
+            except OSError:
+                if not made:
+                    raise
+                return
 
     def _new_path(self) -> Path:
         return self._folder / f"{secrets.token_hex(16)}.landing"
@@ -144,6 +147,22 @@ def write_about(descriptor: int, about: bytes) -> None:
         The disk is full, or the file system takes no attributes.
     """
     os.setxattr(descriptor, _ABOUT, about)
+
+
+def read_about(path: Path) -> bytes:
+    """Return what ``write_about`` has written; nothing if there is nothing.
+
+    Raises
+    ------
+    OSError
+        The disk fails.
+    """
+    try:
+        return os.getxattr(path, _ABOUT)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return b""
+        raise
 
 
 def _drop(spares: Iterable[Spare]) -> None:

@@ -5,8 +5,9 @@ import os
 import select
 import socket
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +30,7 @@ _LARGE = 1 << 21
 #: or when it has failed and is tried again.
 _BATCH = 16
 _WHILE_MS = 10
+_LONGEST_SECONDS = 0.1
 _AGAIN_MS = 1000
 
 
@@ -59,10 +61,18 @@ class Recorder:
     landing
         Where what is small lands, if a start finds it there; None: nothing is answered for before
         it is filed. To be closed by the caller.
+    owed
+        What was answered for by an earlier one, and is to be filed before anything else.
     """
 
     def __init__(
-        self, entries: Entries, how: Keeping, link: LinkEnd, landing: Landing | None = None
+        self,
+        entries: Entries,
+        how: Keeping,
+        link: LinkEnd,
+        *,
+        landing: Landing | None = None,
+        owed: Iterable[Taken] = (),
     ) -> None:
         self._entries = entries
         self._how = how
@@ -73,7 +83,8 @@ class Recorder:
         #: How many have been heard of, and not been answered for.
         self._going = 0
         #: In the order in which they have become durable.
-        self._waiting: list[_Waiting] = []
+        self._waiting = [_Waiting(number=-1, taken=each, is_told=True) for each in owed]
+        self._waiting_since = 0.0
         #: What is being filed, and of how many the disk has more to do.
         self._filing: list[_Waiting] = []
         self._unfiled = 0
@@ -99,15 +110,16 @@ class Recorder:
 
     def run(self) -> None:
         """Keep what comes until the receiver closes the link, and finish that."""
-        self._refill()
         while self._is_heard or self._going or self._filing or self._owes_more():
-            ready = self._poll.poll(self._patience_ms())
-            for descriptor, _ in ready:
-                self._hearing[descriptor]()
-            if self._is_due(is_calm=not ready):
-                self._begin_to_file()
-            if self._filing and not self._unfiled:
-                self._end_filing()
+            self._take_turn()
+
+    def start(self) -> None:
+        """Try to file what is owed, before anything can come."""
+        if self._waiting:
+            self._begin_to_file()
+        while self._filing:
+            self._take_turn()
+        self._refill()
 
     def close(self) -> None:
         """Let go of what it holds; what is owed stays where it has landed."""
@@ -116,12 +128,24 @@ class Recorder:
             each.taken.unkept.close()
         os.close(self._wake)
 
+    def _take_turn(self) -> None:
+        """Wait for whatever comes first, and do what there is to do then."""
+        ready = self._poll.poll(self._patience_ms())
+        for descriptor, _ in ready:
+            self._hearing[descriptor]()
+        if self._is_due(is_calm=not ready):
+            self._begin_to_file()
+        if self._filing and not self._unfiled:
+            self._end_filing()
+
     def _owes_more(self) -> bool:
         """Return whether something waits to be filed that is worth a try before the end."""
         return bool(self._waiting) and not self._is_behind
 
     def _patience_ms(self) -> int | None:
-        if not self._waiting or self._filing:
+        if self._filing:
+            return None if self._unfiled else 0
+        if not self._waiting:
             return None
         return _AGAIN_MS if self._is_behind else _WHILE_MS
 
@@ -129,7 +153,10 @@ class Recorder:
         if not self._waiting or self._filing:
             return False
         someone_waits = bool(self._asked) or any(not each.is_told for each in self._waiting)
-        return is_calm or someone_waits or (len(self._waiting) >= _BATCH and not self._is_behind)
+        if is_calm or someone_waits:
+            return True
+        is_long = time.monotonic() - self._waiting_since > _LONGEST_SECONDS
+        return not self._is_behind and (is_long or len(self._waiting) >= _BATCH)
 
     def _hear(self) -> None:
         """Begin to keep what the receiver hands on."""
@@ -161,10 +188,9 @@ class Recorder:
             self._large[number] = thread
             thread.start()
             return
-        spare = None
-        if self._landing is not None and landed.part.slot is not None:
-            spare = self._landing.take()
-        steps = taking(landed, self._how, self._slots, spare)
+        # Nobody lands beside the order of what is owed.
+        landing = None if self._is_behind else self._landing
+        steps = taking(number, landed, self._how, self._slots, landing)
         begin(steps, self._disk, partial(self._note, number, landed))
 
     def _note(self, number: int, landed: Landed, taken: Taken | int | Exception) -> None:
@@ -175,6 +201,8 @@ class Recorder:
             self._tell(number, taken)
             return
         waiting = _Waiting(number=number, taken=taken)
+        if not self._waiting:
+            self._waiting_since = time.monotonic()
         self._waiting.append(waiting)
         if taken.is_safe and not self._is_behind:
             taken.unkept.owe()
@@ -183,7 +211,7 @@ class Recorder:
 
     def _take_large(self, number: int, landed: Landed) -> None:
         try:
-            taken = at_once(taking(landed, self._how, self._slots))
+            taken = at_once(taking(number, landed, self._how, self._slots))
             self._taken_large.append((number, landed, taken))
             os.eventfd_write(self._wake, 1)
         except BaseException:
@@ -222,8 +250,13 @@ class Recorder:
             else:
                 self._conclude(waiting, outcome)
         self._waiting[:0] = behind
+        if not self._waiting:
+            # Also who has asked meanwhile: there is nothing to wait for.
+            self._asked_before += self._asked
+            self._asked = []
         for number in self._asked_before:
             self._answer(number, SUCCESS)
+        self._asked_before = []
         self._note_behind(behind)
         self._refill()
 
@@ -257,7 +290,7 @@ class Recorder:
             reason = type(behind[0].failure).__name__
             logger.error(
                 "images that were acknowledged cannot be brought into store and ledger: they are "
-                "safe where they have landed and it is tried again; free room or mend the disk",
+                "safe where they have landed and it is tried again; look after disk and ledger",
                 extra={"event": "filing_failed", "count": len(behind), "reason": reason},
             )
         else:

@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Protocol
 
 from node.entries import Entries
-from node.keeping import Keeping
 from node.landing import Landing
 from node.ledger.engine import Engine, is_file, open_ledger
 from node.process import die_with_parent, keep_what_is_loaded
@@ -17,7 +16,7 @@ from node.quiet import quiet_libraries
 from node.receive import ReceiveSettings, keeping_of
 from node.recorder import Recorder
 from node.recorder_link import READY, LinkEnd, link_ends
-from node.recovery import open_landing, recover
+from node.recovery import left_behind, open_landing
 
 logger = logging.getLogger(__name__)
 
@@ -89,36 +88,42 @@ def record(settings: ReceiveSettings, link: LinkEnd) -> None:
         turn = stack.enter_context((settings.data / _TURN).open("ab"))
         how = keeping_of(settings)
         entries = stack.enter_context(closing(Entries(engine, turn)))
-        landing = stack.enter_context(_landing(settings, engine, entries, how))
-        recorder = stack.enter_context(closing(Recorder(entries, how, link, landing)))
+        landing = stack.enter_context(_landing(settings))
+        owed = [] if landing is None else left_behind(landing, engine, how)
+        if landing is not None and not (_is_alone(settings, engine) and landing.is_usable()):
+            # It is held all the same: what is owed lies there.
+            landing = None
+        recorder = Recorder(entries, how, link, landing=landing, owed=owed)
+        stack.enter_context(closing(recorder))
+        recorder.start()
         link.connection.send(READY)
         recorder.run()
 
 
 @contextmanager
-def _landing(
-    settings: ReceiveSettings, engine: Engine, entries: Entries, how: Keeping
-) -> Iterator[Landing | None]:
-    """File what an earlier recorder has left; give the landing, if images may land there.
-
-    They may where one recorder alone writes the ledger: what two have answered for, and not
-    entered yet, could come into the ledger in another order than it came here.
-    """
-    landing = open_landing(settings.data)
+def _landing(settings: ReceiveSettings) -> Iterator[Landing | None]:
+    """Give the landing; None, with the log: another recorder has it, or the disk fails."""
+    landing, reason = None, "another recorder does not end"
+    try:
+        landing = open_landing(settings.data)
+    except OSError as error:
+        reason = str(error.strerror)
     if landing is None:
-        extra = {"event": "landing_taken"}
-        logger.warning("another recorder does not end: images are answered for later", extra=extra)
+        extra = {"event": "no_landing", "reason": reason}
+        logger.warning("images are answered for when they are in the ledger", extra=extra)
         yield None
         return
-    with ExitStack() as stack:
-        stack.callback(landing.close)
-        is_usable = landing.is_usable()
-        stays = recover(landing, engine, entries, how) if is_usable else 0
-        if is_usable and not stays and settings.receivers == 1 and is_file(engine):
-            yield landing
-        else:
-            stack.close()
-            yield None
+    with closing(landing):
+        yield landing
+
+
+def _is_alone(settings: ReceiveSettings, engine: Engine) -> bool:
+    """Return whether this recorder alone writes the ledger.
+
+    What two have answered for, and not entered yet, could come into it in another order than it
+    came here.
+    """
+    return settings.receivers == 1 and is_file(engine)
 
 
 def _wait_for_end(child: int) -> None:

@@ -1,21 +1,20 @@
-"""What a recorder had answered for when it died, brought to where it belongs."""
+"""What a recorder had answered for when it died, and what is still to be filed of it."""
 
 import logging
 import os
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from blake3 import blake3
 
-from node.entries import Entries
-from node.keeping import Keeping, examined
+from node.keeping import Keeping, Taken, examined
 from node.landed import Landed, from_message
-from node.landing import Landing, Spare
+from node.landing import Landing, Spare, read_about
 from node.ledger import receptions
 from node.ledger.engine import Engine
 from node.places import path_of
-from node.steps import at_once
 from node.unkept import Unkept
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ _LOOK_SECONDS = 0.05
 
 
 class UnfiledError(RuntimeError):
-    """What was left behind must not be filed as it is."""
+    """What was left behind cannot be filed as it is."""
 
 
 def open_landing(root: Path) -> Landing | None:
@@ -44,74 +43,84 @@ def open_landing(root: Path) -> Landing | None:
     return None
 
 
-def recover(landing: Landing, engine: Engine, entries: Entries, how: Keeping) -> int:
-    """File what was left behind; return how much of it stays, for another start, with the log.
+def left_behind(landing: Landing, engine: Engine, how: Keeping) -> list[Taken]:
+    """Return what is still to be filed, in the order in which it came.
 
-    What is not whole is deleted: nobody was told that it is kept.
+    What is filed already, or not whole, is deleted: of the latter nobody was told that it is kept.
+    What cannot be read, or not be taken any more, stays where it is, and is told to the log.
     """
-    stays = recovered = 0
-    for path, about in landing.left():
-        try:
-            recovered += _recovered(path, about, engine, entries, how)
-        except Exception as error:
-            stays += 1
-            reason = str(error) if isinstance(error, UnfiledError) else type(error).__name__
-            logger.exception(
-                "an image that was acknowledged cannot be brought into store and ledger: it "
-                "stays where it has landed until the next start",
-                extra={"event": "recovery_failed", "file": str(path), "reason": reason},
-            )
-    if recovered:
-        extra = {"event": "recovered", "count": recovered}
-        logger.info("images that were acknowledged before are filed", extra=extra)
-    return stays
+    owed = []
+    for path, landed in _found(landing):
+        with _staying(path):
+            taken = _taken(path, landed, engine, how)
+            owed += [] if taken is None else [taken]
+    if owed:
+        extra = {"event": "left_behind", "count": len(owed)}
+        logger.info("images that were acknowledged before are to be filed", extra=extra)
+    return owed
 
 
-def _recovered(path: Path, about: bytes, engine: Engine, entries: Entries, how: Keeping) -> bool:
-    landed = from_message(about)[1] if about else None
-    if landed is None:
-        raise UnfiledError("it has lost its extended attributes: copy it from where it has them")
-    descriptor = os.open(path, os.O_RDONLY)
-    with closing(Unkept(how.data, landed.part, spare=Spare(path, descriptor))) as unkept:
-        if not _is_whole(unkept, landed):
-            return False
+def _found(landing: Landing) -> list[tuple[Path, Landed]]:
+    """Return what somebody has begun to fill, and what is known of it, in the order it came."""
+    found: list[tuple[int, int, Path, Landed]] = []
+    for path in landing.left():
+        with _staying(path):
+            modified, (number, landed) = path.stat().st_mtime_ns, _known(path)
+            found += [] if landed is None else [(modified, number, path, landed)]
+    return [each[2:] for each in sorted(found, key=lambda each: each[:2])]
+
+
+def _known(path: Path) -> tuple[int, Landed | None]:
+    """Return number and instance; no instance: it was a spare, of somebody who died."""
+    about = read_about(path)
+    if about:
+        return from_message(about)
+    if path.stat().st_size:
+        raise UnfiledError("its extended attributes are lost: copy it again, with them")
+    path.unlink()
+    return 0, None
+
+
+@contextmanager
+def _staying(path: Path) -> Iterator[None]:
+    """Tell the log of what fails with one file, and go on with the others."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if isinstance(error, UnfiledError) else type(error).__name__
+        logger.exception(
+            "an image that may have been acknowledged cannot be filed and stays where it has "
+            "landed until the next start",
+            extra={"event": "recovery_failed", "file": str(path), "reason": reason},
+        )
+
+
+def _taken(path: Path, landed: Landed, engine: Engine, how: Keeping) -> Taken | None:
+    """Return what is to be filed; None: nothing is, and the file is deleted."""
+    with ExitStack() as stack:
+        descriptor = os.open(path, os.O_RDONLY)
+        unkept = Unkept(how.data, landed.part, spare=Spare(path, descriptor))
+        stack.callback(unkept.close)
         unkept.owe()
-        if _is_filed(engine, landed, how):
+        if not _is_whole(path, landed):
+            extra = {"event": "not_whole", "file": str(path)}
+            logger.warning("an image was cut off, and is deleted", extra=extra)
             unkept.settle()
-            return False
-        match examined(landed, unkept, how):
-            case int(status):
-                raise UnfiledError(f"it was taken, and is refused now with status 0x{status:04X}")
-            case arrived:
-                pass
-        # Its age is what protects a file from a sweep until its row is written.
-        os.utime(descriptor)
-        at_once(unkept.filing())
-        (outcome,) = entries.enter([arrived])
-        if isinstance(outcome, Exception):
-            raise outcome
-        unkept.settle()
-    return True
+            return None
+        place = path_of(how.data, landed.part.digest)
+        if receptions.is_known(engine, place, landed.reception.at):
+            # It was filed, and its first name is all that is left.
+            unkept.settle()
+            return None
+        arrived = examined(landed, unkept, how)
+        if isinstance(arrived, int):
+            reason = f"it was taken, and is refused now with status 0x{arrived:04X}"
+            raise UnfiledError(reason)
+        stack.pop_all()
+    return Taken(landed=landed, arrived=arrived, unkept=unkept, is_safe=True)
 
 
-def _is_filed(engine: Engine, landed: Landed, how: Keeping) -> bool:
-    """Return whether it has its place and its row, and only its first name was left.
-
-    Raises
-    ------
-    UnfiledError
-        It has not, and must not have it any more.
-    """
-    at = landed.reception.at
-    if receptions.is_known(engine, path_of(how.data, landed.part.digest), at):
-        return True
-    if receptions.has_later_version(engine, landed.sop_instance_uid, at):
-        raise UnfiledError("a later version is in the ledger, which this one must not replace")
-    return False
-
-
-def _is_whole(unkept: Unkept, landed: Landed) -> bool:
-    if os.fstat(unkept.descriptor).st_size != landed.part.size:
-        return False
-    with unkept.content() as content:
-        return blake3(content).hexdigest() == landed.part.digest
+def _is_whole(path: Path, landed: Landed) -> bool:
+    # Read, not paged in: a disk that fails says so then, and does not end this process.
+    content = path.read_bytes()
+    return len(content) == landed.part.size and blake3(content).hexdigest() == landed.part.digest

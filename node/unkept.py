@@ -42,7 +42,7 @@ class Unkept:
         Where its content lies, with whatever else is there, if it is in no file yet; begins at a
         page, and stays as it is until it has landed.
     spare
-        The file it is to land in, if it is in none yet; else one is made.
+        The file it has landed in, of what is in no part and not in memory.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class Unkept:
         self._root = root
         self._finished = finished
         self._content = None if memory is None else memory[: finished.size]
-        self._has_place = False
+        self._is_tried = False
         self._is_owed = False
         #: None until there is a file.
         self._descriptor: int | None = None
@@ -91,6 +91,10 @@ class Unkept:
             memoryview(pages) as content,
         ):
             yield content
+
+    def land_in(self, spare: Spare) -> None:
+        """Have what is in memory land there."""
+        self._path, self._descriptor = spare
 
     def landing(self) -> Steps[None]:
         """Make its content durable, whatever the file is called.
@@ -123,7 +127,7 @@ class Unkept:
         """Return where it lies for good, at last: ``root/objects/blake3/ab/<hash>.dcm``.
 
         Once it has landed: rename, or a second name if it is owed, and fsync of the folder. The
-        same content is stored once. May be tried again.
+        same content is stored once. May be tried again, also after a sweep has been there.
 
         Raises
         ------
@@ -134,12 +138,10 @@ class Unkept:
         path = path_of(self._root, digest)
         try:
             with locked(path.parent, fcntl.LOCK_SH) as folder:
-                if not self._has_place:
-                    # Also over what is there: its age is what protects a file from a sweep until
-                    # its row is written, and what the disk may have spoiled meanwhile is mended.
-                    self._take_place(path)
-                    self._has_place = True
-                    sys.audit("pellucid.store.renamed")
+                # Also over what is there: its age is what protects a file from a sweep until its
+                # row is written, and what the disk may have spoiled meanwhile is mended.
+                self._take_place(path)
+                sys.audit("pellucid.store.renamed")
                 yield Sync(folder)
         except OSError as error:
             raise_in_words(error)
@@ -171,6 +173,9 @@ class Unkept:
         if not self._is_owed:
             self._path.rename(path)
             return
+        if self._is_tried:
+            os.utime(self.descriptor)
+        self._is_tried = True
         try:
             path.hardlink_to(self._path)
         except FileExistsError:

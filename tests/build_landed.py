@@ -5,6 +5,7 @@ import threading
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from dicom_io.part10 import part10_head
 from node.entries import Entries
@@ -27,7 +28,8 @@ def recording(ledger, data, turn, landing=None):
     ours, theirs = link_ends()
     how = Keeping(data=data, device_uid=DEVICE_UID, strict=True)
     entries = Entries(ledger, turn)
-    recorder = Recorder(entries, how, theirs, landing)
+    recorder = Recorder(entries, how, theirs, landing=landing)
+    recorder.start()
 
     def run():
         with closing(theirs), closing(entries), closing(recorder):
@@ -92,3 +94,10 @@ def pixels(count):
     """Return the attributes of an image of so many bytes of pixels."""
     rows = count // 2048
     return {"Rows": rows, "Columns": 1024, "PixelData": bytes(rows * 2048)}
+
+
+def threads_that_wait_for(file: Path):
+    """Return the lines of the kernel that say so (proc_locks(5))."""
+    inode = file.stat().st_ino
+    lines = Path("/proc/locks").read_text().splitlines()
+    return [line for line in lines if " -> " in line and f":{inode} " in line]

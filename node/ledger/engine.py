@@ -27,6 +27,7 @@ __all__ = [
     "Engine",
     "insert_missing",
     "is_file",
+    "is_locked_or_full",
     "open_ledger",
     "reading",
 ]
@@ -69,6 +70,11 @@ def open_ledger(url: str, *, migrate: bool = False) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def is_locked_or_full(error: Exception) -> bool:
+    """Return whether a ledger in a file has failed, and not what was to enter it."""
+    return isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.OperationalError)
 
 
 def is_file(engine: Engine) -> bool:

@@ -323,14 +323,8 @@ def _keep_aside(connection: Connection, arrival: Arrived) -> None:
     """Keep a version that does not conform beside one that does, and that goes on to count."""
     _insert(connection, arrival, None)
     mine = schema.instance.c
-    connection.execute(
-        update(schema.instance)
-        .where(
-            mine.sop_instance_uid == arrival.instance.sop_instance_uid,
-            mine.digest == arrival.digest,
-        )
-        .values(replaced_in=0)
-    )
+    it = mine.sop_instance_uid == arrival.instance.sop_instance_uid, mine.digest == arrival.digest
+    connection.execute(update(schema.instance).where(*it).values(replaced_in=0))
     _repeat(connection, arrival)
 
 
@@ -351,8 +345,12 @@ def _same_content(old: Row[Any], arrival: Arrived) -> bool:
         return False
     if dict(old.tags) != dict(new.tags) or old.transfer_syntax_uid != new.transfer_syntax_uid:
         return False
-    before = arrival.pixels_sha256(Path(old.path), old.transfer_syntax_uid)
-    return before != "" and before == arrival.pixels_sha256(new.path, new.transfer_syntax_uid)
+    try:
+        before = arrival.pixels_sha256(Path(old.path), old.transfer_syntax_uid)
+        return before != "" and before == arrival.pixels_sha256(new.path, new.transfer_syntax_uid)
+    except (OSError, ValueError):
+        # What cannot be read any more is not the same.
+        return False
 
 
 def _repeat(connection: Connection, arrival: Arrived) -> None:

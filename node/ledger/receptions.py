@@ -15,11 +15,3 @@ def is_known(engine: Engine, path: Path, at: datetime) -> bool:
     query = select(exists().where(table.path == str(path), table.at >= at))
     with reading(engine) as connection:
         return bool(connection.scalar(query))
-
-
-def has_later_version(engine: Engine, sop_instance_uid: str, at: datetime) -> bool:
-    """Return whether an instance came under that UID after a moment."""
-    table = schema.instance.c
-    query = select(exists().where(table.sop_instance_uid == sop_instance_uid, table.arrived > at))
-    with reading(engine) as connection:
-        return bool(connection.scalar(query))

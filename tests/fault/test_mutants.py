@@ -99,8 +99,8 @@ QUICK = (
     Mutant(
         name="what has landed is forgotten",
         file="node/recovery.py",
-        old="    for path, about in landing.left():\n",
-        new="    for path, about in ():\n",
+        old="    for path in landing.left():\n",
+        new="    for path in ():\n",
         caught=oracle.UNFILED,
         trial=kill_receiver,
         point="pellucid.store.renamed",

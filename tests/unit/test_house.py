@@ -32,7 +32,7 @@ CATCH_ALL = frozenset(
         "node/entries.py:_entered",
         "node/recorder.py:_take_large",
         "node/recorder_process.py:recorder_process",
-        "node/recovery.py:recover",
+        "node/recovery.py:_staying",
         "node/steps.py:begin",
         "node/store_scp.py:_answer",
         "node/store_scp.py:_run",

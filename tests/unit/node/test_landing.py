@@ -4,28 +4,35 @@ import errno
 import fcntl
 import os
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select as rows_of
 
+from node import recovery
 from node.entries import Entries
 from node.keeping import Keeping
 from node.landed import as_message
 from node.landing import Landing, folder_of, write_about
 from node.ledger import instances, schema
 from node.ledger.engine import reading
-from node.recovery import open_landing, recover
+from node.places import path_of
+from node.recorder import Recorder
+from node.recorder_link import link_ends
+from node.recovery import open_landing
 from node.steps import at_once
 from node.task import Reception
 from tests.build_landed import (
     STUDY,
+    hear,
     held,
     keep_at_once,
     landed,
     landed_in_memory,
     pixels,
     recording,
+    threads_that_wait_for,
 )
 from tests.build_wire import DEVICE_UID, encoded, image
 from tests.wait import until
@@ -92,24 +99,32 @@ def filled(data):
     return found
 
 
-def left_behind(data, made, content=None):
+def left_behind(data, made, content=None, number=1):
     """Leave what was answered for as a recorder does that dies before it is filed."""
     part = data / "objects" / "parts" / made.part.name
     with closing(Landing(data)) as landing:
         at_once(landing.refilling())
         spare = landing.take()
-    write_about(spare.descriptor, as_message(0, made))
+    write_about(spare.descriptor, as_message(number, made))
     os.write(spare.descriptor, part.read_bytes() if content is None else content)
     os.close(spare.descriptor)
     part.unlink()
     return spare.path
 
 
-def recovered(ledger, data, turn):
-    """Begin as a recorder does; return how much stays."""
+def start(ledger, data, turn):
+    """Begin as a recorder does."""
     how = Keeping(data=data, device_uid=DEVICE_UID, strict=True)
-    with closing(open_landing(data)) as landing, closing(Entries(ledger, turn)) as entries:
-        return recover(landing, ledger, entries, how)
+    ours, theirs = link_ends()
+    with (
+        closing(ours),
+        closing(theirs),
+        closing(open_landing(data)) as landing,
+        closing(Entries(ledger, turn)) as entries,
+    ):
+        owed = recovery.left_behind(landing, ledger, how)
+        with closing(Recorder(entries, how, theirs, owed=owed)) as recorder:
+            recorder.start()
 
 
 def test_what_has_landed_is_answered_for_before_it_is_in_the_ledger(ledger, link, tmp_path):
@@ -211,7 +226,7 @@ def test_what_cannot_be_filed_before_the_end_is_filed_by_the_next_start(
     landing.close()
     assert known(ledger) == {}
 
-    assert recovered(ledger, tmp_path, turn) == 0
+    start(ledger, tmp_path, turn)
     assert len(known(ledger)) == 20
     assert filled(tmp_path) == []
 
@@ -220,22 +235,25 @@ def test_what_was_left_behind_is_filed_once(ledger, tmp_path, turn):
     left = left_behind(tmp_path, landed(tmp_path, 1))
     content = left.read_bytes()
 
-    assert recovered(ledger, tmp_path, turn) == 0
+    start(ledger, tmp_path, turn)
 
     (path,) = known(ledger).values()
     assert path.read_bytes() == content
     assert not left.exists()
-    assert recovered(ledger, tmp_path, turn) == 0
+    start(ledger, tmp_path, turn)
     assert len(receptions(ledger)) == 1
 
 
 def test_what_was_filed_and_kept_its_first_name_is_not_received_again(ledger, tmp_path, turn):
-    left = left_behind(tmp_path, landed(tmp_path, 1))
-    other = left.with_stem("again")
-    other.write_bytes(left.read_bytes())
-    os.setxattr(other, "user.pellucid.landed", os.getxattr(left, "user.pellucid.landed"))
+    made = landed(tmp_path, 1)
+    left = left_behind(tmp_path, made)
+    content = left.read_bytes()
+    start(ledger, tmp_path, turn)
+    # Its part is there again, for the builder alone.
+    (tmp_path / "objects" / "parts" / made.part.name).write_bytes(content)
+    left_behind(tmp_path, made)
 
-    assert recovered(ledger, tmp_path, turn) == 0
+    start(ledger, tmp_path, turn)
 
     assert filled(tmp_path) == []
     assert len(receptions(ledger)) == 1
@@ -248,34 +266,92 @@ def test_what_is_not_whole_goes(ledger, tmp_path, turn):
     for number, wrong in enumerate((content[:-1] + b"?", b"")):
         left_behind(tmp_path, landed(tmp_path, number), wrong)
 
-    assert recovered(ledger, tmp_path, turn) == 0
+    start(ledger, tmp_path, turn)
 
     assert known(ledger) == {}
     assert list(folder_of(tmp_path).iterdir()) == []
 
 
-def test_an_earlier_version_never_comes_after_a_later_one(ledger, tmp_path, turn, caplog):
-    earlier = landed(tmp_path, 1, reception=at(NOW))
-    later = landed(
-        tmp_path, 1, image_of(1, **pixels(2048)), reception=at(NOW + timedelta(seconds=1))
-    )
-    left_behind(tmp_path, later)
-    recovered(ledger, tmp_path, turn)
-    left = left_behind(tmp_path, earlier)
+def test_versions_are_filed_in_the_order_in_which_they_came(ledger, tmp_path, turn):
+    moment = NOW.timestamp()
+    versions = [
+        landed(tmp_path, 1, image_of(1, **pixels(size)), reception=at(NOW))
+        for size in (2048, 4096, 6144)
+    ]
+    for number in (2, 0, 1):
+        # A clock that does not tell them apart.
+        os.utime(left_behind(tmp_path, versions[number], number=number), (moment, moment))
 
-    assert recovered(ledger, tmp_path, turn) == 1
+    start(ledger, tmp_path, turn)
 
-    assert {path.stem for path in known(ledger).values()} == {later.part.digest}
-    assert left.exists()
+    assert {path.stem for path in known(ledger).values()} == {versions[2].part.digest}
+
+
+def test_a_file_that_cannot_be_read_stays_and_costs_no_other(
+    ledger, tmp_path, turn, monkeypatch, caplog
+):
+    bad = left_behind(tmp_path, landed(tmp_path, 1))
+    left_behind(tmp_path, landed(tmp_path, 2))
+    read = Path.read_bytes
+
+    def failing(path):
+        if path == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    start(ledger, tmp_path, turn)
+
+    assert known(ledger).keys() == {"1.2.3.4.2"}
+    assert filled(tmp_path) == [bad]
     assert "stays where it has landed" in caplog.text
+
+
+def test_what_is_owed_is_filed_though_a_sweep_took_its_place(ledger, landing, tmp_path, turn):
+    failing = TurnThatFails(turn)
+    with recording(ledger, tmp_path, failing, landing) as link:
+        until(lambda: len(landing), seconds=30)
+        made = landed_in_memory(link.slots, tmp_path, 1)
+        assert keep_at_once(link, [made]) == [SUCCESS]
+        place = path_of(tmp_path, made.part.digest)
+        until(place.exists, seconds=30)
+        place.unlink()
+        failing.is_mended = True
+
+        until(lambda: not filled(tmp_path), seconds=30)
+
+    assert [path.read_bytes() for path in known(ledger).values()] == [place.read_bytes()]
+
+
+def test_who_asks_amid_the_last_filing_is_answered(ledger, link, tmp_path):
+    answered = []
+    with (tmp_path / "turn").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert keep_at_once(link, [landed_in_memory(link.slots, tmp_path, 1)]) == [SUCCESS]
+        until(lambda: threads_that_wait_for(tmp_path / "turn"), seconds=30)
+        link.await_filed(answered.append)
+
+    hear(link, lambda: answered)
+    assert len(known(ledger)) == 1
+
+
+def test_who_asks_is_answered_when_all_that_came_before_is_filed(ledger, link, tmp_path):
+    answered = []
+    for number in range(5):
+        keep_at_once(link, [landed_in_memory(link.slots, tmp_path, number)])
+        link.await_filed(lambda _: answered.append(len(known(ledger))))
+
+    hear(link, lambda: len(answered) == 5)
+
+    assert answered == [1, 2, 3, 4, 5]
 
 
 def test_what_a_ledger_does_not_take_stays_for_another_start(ledger, tmp_path, turn):
     left = left_behind(tmp_path, landed(tmp_path, 1))
 
-    assert recovered(ledger, tmp_path, TurnThatFails(turn)) == 1
+    start(ledger, tmp_path, TurnThatFails(turn))
     assert left.exists()
-    assert recovered(ledger, tmp_path, turn) == 0
+    start(ledger, tmp_path, turn)
 
     assert len(known(ledger)) == 1
     assert not left.exists()
@@ -285,10 +361,11 @@ def test_what_has_lost_its_attributes_stays_and_is_told(ledger, tmp_path, turn, 
     left = left_behind(tmp_path, landed(tmp_path, 1))
     os.removexattr(left, "user.pellucid.landed")
 
-    assert recovered(ledger, tmp_path, turn) == 1
+    start(ledger, tmp_path, turn)
 
     assert left.exists()
-    assert "it has lost its extended attributes" in caplog.text
+    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert told.reason == "its extended attributes are lost: copy it again, with them"
 
 
 def test_one_alone_has_the_landing(landing, tmp_path):

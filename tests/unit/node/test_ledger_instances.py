@@ -142,6 +142,25 @@ def test_changed_pixels_open_a_study_again_and_same_pixels_do_not(engine):
     assert studies.state(engine, STUDY) is StudyState.RECEIVING
 
 
+def test_a_version_that_cannot_be_read_any_more_is_not_the_same(engine):
+    receive(engine, make_instance(), pixels="x")
+    complete(engine)
+
+    def unreadable(path, _):
+        raise OSError("the disk fails")
+
+    again = record_arrival(
+        engine,
+        make_instance(path=Path("/data/again")),
+        Reception(called_ae="PELLUCID", calling_ae="CT1", address="10.0.0.1", at=LONG_AGO),
+        digest="b" * 64,
+        pixels_sha256=unreadable,
+    )
+
+    assert again is Added.REPLACED
+    assert studies.state(engine, STUDY) is StudyState.RECEIVING
+
+
 def test_changed_tags_open_a_study_again(engine):
     receive(engine, make_instance(), pixels="x")
     complete(engine)

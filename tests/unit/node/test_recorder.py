@@ -8,7 +8,6 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select as rows_of
@@ -31,6 +30,7 @@ from tests.build_landed import (
     landed_in_memory,
     pixels,
     recording,
+    threads_that_wait_for,
 )
 from tests.build_wire import DEVICE_UID, encoded, image
 from tests.wait import until
@@ -266,10 +266,3 @@ def test_all_that_wait_are_told_when_the_turn_cannot_be_had(ledger, tmp_path):
     assert told == [SUCCESS, *[OUT_OF_RESOURCES] * 19]
     assert after == SUCCESS
     assert len(instances.of_study(ledger, STUDY)) == 2
-
-
-def threads_that_wait_for(file: Path):
-    """Return the lines of the kernel that say so (proc_locks(5))."""
-    inode = file.stat().st_ino
-    lines = Path("/proc/locks").read_text().splitlines()
-    return [line for line in lines if " -> " in line and f":{inode} " in line]
