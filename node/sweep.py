@@ -45,8 +45,9 @@ def remove_orphans(
 ) -> int:
     """Delete stored files of that age which no row of the ledger refers to; return how many.
 
-    A crash between file and row leaves one; its sender was never told Success. The unfinished
-    files of processes that died go too, but are not counted.
+    A crash between file and row leaves one. If its sender was told Success it is where it landed,
+    too, and is filed from there. The unfinished files of processes that died go as well, but are
+    not counted.
     """
     store.remove_parts(root, written_before=now - _ABANDONED)
     removed = 0

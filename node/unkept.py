@@ -30,7 +30,7 @@ class Stored:
 
 
 class Unkept:
-    """A finished part: at the end a file of the store, or nothing.
+    """A finished part: at the end a file of the store, or nothing, unless it is owed.
 
     A context that removes what was not kept. It may have been written by another process.
 
