@@ -6,9 +6,16 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from tests.fault.oracle import UNFILED, landings
+from tests.wait import until
+
 
 def known_datasets(data: Path) -> set[bytes]:
-    """Return the encoded data sets that are in the ledger and whole in the store."""
+    """Return the encoded data sets that are in the ledger and whole in the store.
+
+    When nothing waits for that any more, which takes moments.
+    """
+    until(lambda: not landings(data), seconds=30, why=lambda: UNFILED)
     with closing(sqlite3.connect(data / "ledger.sqlite", timeout=30)) as ledger:
         rows = ledger.execute(
             "SELECT digest FROM instance UNION SELECT digest FROM instance_conflict"
