@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from node.disk import Sync
-from node.folders import created, locked
+from node.folders import created, locked, remove_quietly
 from node.steps import Steps
 
 #: As many as a recorder has on its way, and as many that wait for their places.
@@ -30,7 +30,7 @@ class Spare(NamedTuple):
     """An empty file whose name is durable."""
 
     path: Path
-    #: To write to; whoever takes the spare closes it.
+    #: To write to; to be closed.
     descriptor: int
 
 
@@ -50,7 +50,7 @@ class Landing:
 
     def __init__(self, root: Path) -> None:
         self._folder = folder_of(root)
-        self._spares: list[Spare] = []
+        self._spares: list[Path] = []
         self._is_refilled = False
         with ExitStack() as stack:
             self._names = stack.enter_context(locked(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB))
@@ -62,7 +62,11 @@ class Landing:
 
     def take(self) -> Spare | None:
         """Return one that nobody has; None: there is none just now."""
-        return self._spares.pop() if self._spares else None
+        while self._spares:
+            path = self._spares.pop()
+            with suppress(OSError):
+                return Spare(path, os.open(path, os.O_WRONLY))
+        return None
 
     def is_low(self) -> bool:
         """Return whether half of the spares are gone, and nobody makes new ones."""
@@ -76,13 +80,13 @@ class Landing:
         OSError
             The disk is full, or fails, and there are none.
         """
-        made: list[Spare] = []
+        made: list[Path] = []
         self._is_refilled = True
         try:
             self._make(made)
             yield Sync(self._names)
         except BaseException:
-            _drop(made)
+            _remove(made)
             raise
         finally:
             self._is_refilled = False
@@ -91,16 +95,14 @@ class Landing:
     def is_usable(self) -> bool:
         """Return whether the file system can do what it takes: attributes, and second names."""
         first, second = self._new_path(), self._new_path()
-        probe: list[Spare] = []
         try:
-            probe.append(Spare(first, created(first)))
-            write_about(probe[0].descriptor, bytes(_LONGEST_ABOUT))
+            os.close(created(first))
+            os.setxattr(first, _ABOUT, bytes(_LONGEST_ABOUT))
             second.hardlink_to(first)
-            second.unlink()
         except OSError:
             return False
         finally:
-            _drop(probe)
+            _remove([first, second])
         return True
 
     def left(self) -> list[Path]:
@@ -115,19 +117,20 @@ class Landing:
 
     def close(self) -> None:
         """Leave no spares, and let others have it; never raises."""
-        _drop(self._spares)
+        _remove(self._spares)
         self._lock.close()
 
-    def _make(self, made: list[Spare]) -> None:
+    def _make(self, made: list[Path]) -> None:
         """Add as many as are missing, or as there is room for."""
         for _ in range(_MOST - len(self)):
             path = self._new_path()
             try:
-                made.append(Spare(path, created(path)))
+                os.close(created(path))
             except OSError:
                 if not made:
                     raise
                 return
+            made.append(path)
 
     def _new_path(self) -> Path:
         return self._folder / f"{secrets.token_hex(16)}.landing"
@@ -165,9 +168,6 @@ def read_about(path: Path) -> bytes:
         raise
 
 
-def _drop(spares: Iterable[Spare]) -> None:
-    for path, descriptor in spares:
-        with suppress(OSError):
-            os.close(descriptor)
-        with suppress(OSError):
-            path.unlink()
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        remove_quietly(path)
