@@ -6,11 +6,12 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from node.entries import Entries
 from node.landing import Landing
-from node.ledger.engine import Engine, is_file, open_ledger
+from node.ledger.engine import is_file, open_ledger
 from node.process import die_with_parent, keep_what_is_loaded
 from node.quiet import quiet_libraries
 from node.receive import ReceiveSettings, keeping_of
@@ -88,9 +89,10 @@ def record(settings: ReceiveSettings, link: LinkEnd) -> None:
         turn = stack.enter_context((settings.data / _TURN).open("ab"))
         how = keeping_of(settings)
         entries = stack.enter_context(closing(Entries(engine, turn)))
-        landing = stack.enter_context(_landing(settings))
+        is_alone = settings.receivers == 1 and is_file(engine)
+        landing = stack.enter_context(_landing(settings.data, is_alone=is_alone))
         owed = [] if landing is None else left_behind(landing, engine, how)
-        if landing is not None and not (_is_alone(settings, engine) and landing.is_usable()):
+        if landing is not None and not (is_alone and landing.is_usable()):
             # It is held all the same: what is owed lies there.
             landing = None
         recorder = Recorder(entries, how, link, landing=landing, owed=owed)
@@ -101,29 +103,29 @@ def record(settings: ReceiveSettings, link: LinkEnd) -> None:
 
 
 @contextmanager
-def _landing(settings: ReceiveSettings) -> Iterator[Landing | None]:
-    """Give the landing; None, with the log: another recorder has it, or the disk fails."""
+def _landing(root: Path, *, is_alone: bool) -> Iterator[Landing | None]:
+    """Give the landing; None: another recorder has it, or the disk fails.
+
+    Parameters
+    ----------
+    is_alone
+        This recorder alone writes the ledger, so that images may land: whoever has the landing
+        yet is about to end. What two have answered for, and not entered yet, could come into the
+        ledger in another order than it came here.
+    """
     landing, reason = None, "another recorder does not end"
     try:
-        landing = open_landing(settings.data)
+        landing = open_landing(root, wait_seconds=_END_SECONDS if is_alone else 0.0)
     except OSError as error:
         reason = str(error.strerror)
-    if landing is None:
+    if landing is not None:
+        with closing(landing):
+            yield landing
+        return
+    if is_alone:
         extra = {"event": "no_landing", "reason": reason}
         logger.warning("images are answered for when they are in the ledger", extra=extra)
-        yield None
-        return
-    with closing(landing):
-        yield landing
-
-
-def _is_alone(settings: ReceiveSettings, engine: Engine) -> bool:
-    """Return whether this recorder alone writes the ledger.
-
-    What two have answered for, and not entered yet, could come into it in another order than it
-    came here.
-    """
-    return settings.receivers == 1 and is_file(engine)
+    yield None
 
 
 def _wait_for_end(child: int) -> None:

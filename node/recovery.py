@@ -19,7 +19,6 @@ from node.unkept import Unkept
 
 logger = logging.getLogger(__name__)
 
-_WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 
 
@@ -27,7 +26,7 @@ class UnfiledError(RuntimeError):
     """What was left behind cannot be filed as it is."""
 
 
-def open_landing(root: Path) -> Landing | None:
+def open_landing(root: Path, *, wait_seconds: float = 0.0) -> Landing | None:
     """Return the landing of a data folder when nobody else has it; None if that takes too long.
 
     Raises
@@ -35,12 +34,13 @@ def open_landing(root: Path) -> Landing | None:
     OSError
         The disk fails.
     """
-    deadline = time.monotonic() + _WAIT_SECONDS
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + wait_seconds
+    while True:
         with suppress(BlockingIOError):
             return Landing(root)
+        if time.monotonic() > deadline:
+            return None
         time.sleep(_LOOK_SECONDS)
-    return None
 
 
 def left_behind(landing: Landing, engine: Engine, how: Keeping) -> list[Taken]:

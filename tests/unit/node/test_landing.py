@@ -371,6 +371,11 @@ def test_what_has_lost_its_attributes_stays_and_is_told(ledger, tmp_path, turn, 
 def test_one_alone_has_the_landing(landing, tmp_path):
     with pytest.raises(BlockingIOError):
         Landing(tmp_path)
+    assert open_landing(tmp_path) is None
+    landing.close()
+
+    with closing(open_landing(tmp_path)) as next_one:
+        assert next_one.is_usable()
 
 
 def test_spares_are_empty_files_that_go_with_the_landing(landing, tmp_path):
