@@ -18,7 +18,7 @@ from dicom_io.structure import (
 )
 from dicom_io.study import Instance
 from node.arrival import is_uid
-from node.landed import Landed, as_message
+from node.landed import Landed
 from node.landing import Landing, write_about
 from node.ledger.instances import Added, Arrived
 from node.places import path_of
@@ -67,7 +67,7 @@ class Taken:
 
 
 def taking(
-    number: int, landed: Landed, how: Keeping, slots: Slots, landing: Landing | None = None
+    landed: Landed, about: bytes, how: Keeping, slots: Slots, landing: Landing | None = None
 ) -> Steps[Taken | int]:
     """Return it when it is durable, or the status that refuses it; never raises.
 
@@ -75,8 +75,8 @@ def taking(
 
     Parameters
     ----------
-    number
-        Greater of what has come later.
+    about
+        What a start must know of it; see ``as_message``.
     slots
         Where its content lies, if it is in memory; not read any more when this has ended.
     landing
@@ -96,7 +96,7 @@ def taking(
                 spare = landing.take()
             if spare is not None:
                 unkept.land_in(spare)
-                write_about(spare.descriptor, as_message(number, landed))
+                write_about(spare.descriptor, about)
             yield from unkept.landing()
             stack.pop_all()
     except Exception as error:  # noqa: BLE001 (an entry point: nothing above it decides)

@@ -22,7 +22,13 @@ class Landed:
 
 
 def as_message(number: int, landed: Landed) -> bytes:
-    """Return what one process tells another: no pickle, and less than a kilobyte."""
+    """Return what one process tells another: no pickle, and less than a kilobyte.
+
+    Parameters
+    ----------
+    number
+        Greater of what has come later.
+    """
     reception, part = landed.reception, landed.part
     values = (
         number,

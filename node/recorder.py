@@ -174,13 +174,13 @@ class Recorder:
                 return
             number, landed = from_message(message)
             if landed is not None:
-                self._begin(number, landed)
+                self._begin(number, landed, message)
             elif self._waiting or self._filing:
                 self._asked.append(number)
             else:
                 self._answer(number, SUCCESS)
 
-    def _begin(self, number: int, landed: Landed) -> None:
+    def _begin(self, number: int, landed: Landed, message: bytes) -> None:
         self._going += 1
         if landed.part.size > _LARGE:
             # Nobody else shall wait until it is walked.
@@ -190,7 +190,7 @@ class Recorder:
             return
         # Nobody lands beside the order of what is owed.
         landing = None if self._is_behind else self._landing
-        steps = taking(number, landed, self._how, self._slots, landing)
+        steps = taking(landed, message, self._how, self._slots, landing)
         begin(steps, self._disk, partial(self._note, number, landed))
 
     def _note(self, number: int, landed: Landed, taken: Taken | int | Exception) -> None:
@@ -211,7 +211,7 @@ class Recorder:
 
     def _take_large(self, number: int, landed: Landed) -> None:
         try:
-            taken = at_once(taking(number, landed, self._how, self._slots))
+            taken = at_once(taking(landed, b"", self._how, self._slots))
             self._taken_large.append((number, landed, taken))
             os.eventfd_write(self._wake, 1)
         except BaseException:
