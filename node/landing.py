@@ -20,7 +20,7 @@ from node.folders import created, locked, remove_quietly
 from node.steps import Steps
 
 #: As many as a recorder has on its way, and as many that wait for their places.
-_MOST = 64
+_MOST = 128
 _ABOUT = "user.pellucid.landed"
 #: Bytes; more than is ever written.
 _LONGEST_ABOUT = 1024

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _LARGE = 1 << 21
 #: So many that were answered for are filed together, or fewer when nothing has come for a while,
 #: or when it has failed and is tried again.
-_BATCH = 16
+_BATCH = 32
 _WHILE_MS = 10
 _LONGEST_SECONDS = 0.1
 _AGAIN_MS = 1000
