@@ -62,7 +62,6 @@ class Unkept:
         self._root = root
         self._finished = finished
         self._content = None if memory is None else memory[: finished.size]
-        self._is_tried = False
         self._is_owed = False
         #: None until there is a file.
         self._descriptor: int | None = None
@@ -173,9 +172,8 @@ class Unkept:
         if not self._is_owed:
             self._path.rename(path)
             return
-        if self._is_tried:
-            os.utime(self.descriptor)
-        self._is_tried = True
+        # It may have waited for long: after a crash, or because this has failed.
+        os.utime(self.descriptor)
         try:
             path.hardlink_to(self._path)
         except FileExistsError:
